@@ -1,0 +1,89 @@
+"""JSON from strangers: bounded in size and depth before parsing, no duplicate keys, numbers as Decimal.
+
+Depth is bounded first because a deep text can end the whole process (import of eth_account lifts Python's
+recursion limit to 100,000). NaN and Infinity are refused. Knows nothing of what the text means.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Final
+
+BODY_BYTES_MAX: Final = 64 * 1024
+DEPTH_MAX: Final = 32
+_OPEN_OR_CLOSE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_NUMBER_CHARS_MAX: Final = 100
+
+Json = dict[str, "Json"] | list["Json"] | str | Decimal | int | bool | None
+
+
+def read_json(text: str | bytes, *, bytes_max: int = BODY_BYTES_MAX, depth_max: int = DEPTH_MAX) -> Json:
+    """Parse one JSON value; every number with a point or exponent becomes a Decimal.
+
+    Raises ValueError when it is too large, too deep, not UTF-8, has a key twice, or is not JSON.
+    """
+    if len(text) > bytes_max:
+        raise ValueError(f"JSON longer than {bytes_max} bytes")
+    if isinstance(text, (bytes, bytearray)):
+        text = bytes(text).decode("utf-8")
+    elif len(text.encode("utf-8", "surrogatepass")) > bytes_max:
+        raise ValueError(f"JSON longer than {bytes_max} bytes")
+    _check_depth(text, depth_max)
+    value: Json = json.loads(
+        text,
+        object_pairs_hook=_object,
+        parse_float=_decimal,
+        parse_int=_integer,
+        parse_constant=_refuse_constant,
+    )
+    return value
+
+
+def read_json_object(text: str | bytes, *, bytes_max: int = BODY_BYTES_MAX) -> dict[str, Json]:
+    """As `read_json`, and the value must be an object."""
+    value = read_json(text, bytes_max=bytes_max)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def write_json(value: object) -> str:
+    """The one compact spelling used in stored and signed-over texts. Decimals are refused by the encoder."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _check_depth(text: str, depth_max: int) -> None:
+    depth = 0
+    for match in _OPEN_OR_CLOSE.finditer(text):
+        mark = match.group()[0]
+        if mark in "[{":
+            depth += 1
+            if depth > depth_max:
+                raise ValueError(f"JSON deeper than {depth_max}")
+        elif mark in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a JSON key appears twice")
+    return result
+
+
+def _decimal(digits: str) -> Decimal:
+    if len(digits) > _NUMBER_CHARS_MAX:
+        raise ValueError("a JSON number is too long")
+    return Decimal(digits)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _NUMBER_CHARS_MAX:
+        raise ValueError("a JSON number is too long")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
