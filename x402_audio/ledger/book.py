@@ -1,0 +1,432 @@
+"""The ledger's contract: what is written, in which states it may be, and what each verb promises.
+
+Every verb is one short transaction that is durable when it returns (I9: no I/O of another kind inside). Fields of a
+hold are plain values; this room knows no wire types, no HTTP and no keys. Stores: `sqlite.py`.
+
+Hold: `reserved → signed → settled | void | presumed`; `presumed` may still settle or void when a witness speaks.
+Job:  `planned → quoted → reserved → queued → ready → saved → completed`, with `parked`, `failed`, `cancelled`, `expired`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from x402_audio.money import Usdc
+
+HoldKind = Literal["direct", "topup", "credit", "account"]
+HoldState = Literal["reserved", "signed", "settled", "void", "presumed"]
+JobState = Literal[
+    "planned", "quoted", "reserved", "queued", "ready", "saved", "completed",
+    "parked", "failed", "cancelled", "expired",
+]  # fmt: skip
+ParkedReason = Literal["funds", "owner", "time", "unknown", "human"]
+Purse = Literal["jobs", "top-ups", "wallet", "credit", "account"]
+Window = Literal["payment", "job", "hour", "day", "month", "ever"]
+LimitSource = Literal["default", "ledger", "file", "environment", "flag"]
+
+LIVE: frozenset[str] = frozenset({"reserved", "signed"})
+ENDED_JOBS: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
+
+PURSES: Mapping[HoldKind, tuple[Purse, ...]] = {
+    "direct": ("jobs", "wallet"),
+    "topup": ("top-ups", "wallet"),
+    "credit": ("jobs", "credit"),
+    "account": ("jobs", "account"),
+}
+"""Which limits count a hold. Jobs are counted once (direct, credit or account); what leaves the wallet once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `amount` for a purse within a window. `scope` is `all` or `origin:…`, `payee:…`, `model:…`, `label:…`."""
+
+    purse: Purse
+    window: Window
+    amount: Usdc
+    scope: str = "all"
+    source: LimitSource = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class PayeeRule:
+    """Who may be paid at an origin: an allowed set (settings, flag), an expected address, else the pin.
+
+    With neither, the first payment writes the pin (trust on first use). Addresses compare without case.
+    """
+
+    allowed: frozenset[str] = frozenset()
+    expected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Everything that is committed before anything is signed (all that will be signed, nonce included).
+
+    amount: atomic units. valid_after/valid_before: Unix seconds; for `credit` the sign-in header's life; 0 for
+    `account`. nonce: `0x` + 64 hex for authorizations, the sign-in nonce for `credit`, empty for `account`.
+    purchase: the purchase's identity; an open hold with the same one is adopted instead of made anew.
+    envelope: plain JSON that, with the fields, gives the exact header again.
+    floor: for `credit`, what must stay at the seller after the draw. late_charge: the seller charges at the job's end.
+    lease_s: how long an unsigned hold may stand before it is freed; None where the signer is remote.
+    """
+
+    kind: HoldKind
+    wallet: str
+    network: str
+    asset: str
+    environment: str
+    origin: str
+    pay_to: str
+    amount: Usdc
+    nonce: str
+    valid_after: int
+    valid_before: int
+    method: str
+    resource: str
+    body_digest: str
+    purchase: str
+    envelope: str = ""
+    job_id: str | None = None
+    epoch: int | None = None
+    model: str = ""
+    label: str = ""
+    floor: Usdc = Usdc(0)
+    late_charge: bool = False
+    lease_s: int | None = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold as the books have it. Fields that were signed never change."""
+
+    id: str
+    kind: HoldKind
+    state: HoldState
+    wallet: str
+    network: str
+    asset: str
+    environment: str
+    origin: str
+    pay_to: str
+    amount: Usdc
+    nonce: str
+    valid_after: int
+    valid_before: int
+    method: str
+    resource: str
+    body_digest: str
+    purchase: str
+    envelope: str
+    job_id: str | None
+    model: str
+    label: str
+    sends: int
+    created_at: float
+    sent_at: float | None
+    delivered_at: float | None
+    resolved_at: float | None
+    transaction: str
+    charge_id: str
+    evidence: str
+    refunded: Usdc
+    overcharged: Usdc
+    adopted: bool = False
+    late_charge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be stored. `request` is canonical JSON of the audio request; `digest` its idempotency digest."""
+
+    id: str
+    digest: str
+    wallet: str
+    network: str
+    environment: str
+    label: str
+    provider: str
+    api_url: str
+    origin: str
+    model: str
+    request: str
+    options: str
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the books have it. `options` is JSON of limits and output wishes; `path` the file's final place."""
+
+    id: str
+    digest: str
+    wallet: str
+    network: str
+    environment: str
+    label: str
+    provider: str
+    api_url: str
+    origin: str
+    model: str
+    request: str
+    options: str
+    state: JobState
+    parked_reason: ParkedReason | None
+    resume_state: JobState | None
+    queue_id: str
+    price: Usdc | None
+    missing: Usdc | None
+    due: float
+    deadline: float
+    epoch: int
+    attempts: int
+    last_error: str
+    content_type: str
+    file_sha256: str
+    file_bytes: int
+    path: str
+    refunded: str
+    created_at: float
+    updated_at: float
+    queued_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A seller's balance as read. `books`: what it should be by our own books.
+
+    trust: `agreed` opens the gate; `unconfirmed` wants a second equal reading; `fallen` fell by more than our draws
+    explain (`fallen_by`) and stops new spending until it rises again or reconcile explains it.
+    """
+
+    wallet: str
+    origin: str
+    balance: Usdc
+    diem: Usdc | None
+    books: Usdc
+    trust: Literal["agreed", "unconfirmed", "fallen"]
+    fallen_by: Usdc
+    read_at: float
+    minimum_top_up: Usdc
+    available: Usdc
+    """balance less everything that may still draw; what a new job may count on (before the floor)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    origin: str
+    network: str
+    address: str
+    state: Literal["provisional", "pinned", "allowed", "any"]
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One limit and how it stands: atomic units; `held` is signed or reserved and undecided."""
+
+    limit: Limit
+    spent: Usdc
+    held: Usdc
+    left: Usdc
+    returns_at: float | None
+    """When the oldest part of a rolling window comes back, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    at: float
+    wallet: str
+    subject: str
+    from_: str
+    to: str
+    amount: Usdc
+    why: str
+    data: str
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing `verify` found wrong: which invariant, about what, in words."""
+
+    invariant: str
+    subject: str
+    text: str
+
+
+class Ledger(Protocol):
+    """The contract every store keeps. Raises LedgerError kinds, PaymentRefused kinds where a rule refuses."""
+
+    # --- payments
+    def reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
+        """Check everything and commit the hold, or adopt the open one of the same purchase (`adopted=True`).
+
+        In one transaction, in this order: a hold of the same purchase that is live and not delivered is adopted
+        as it stands, if its amount, payee, wallet, network and body are those asked for (else PaymentUnsettled);
+        frozen (Frozen); seller stopped (PaymentRefused); epoch of the job (JobTakenOver); at most one live
+        job-paying hold per job and no new one while the job has a settled, presumed or unresolved one that was not
+        voided or refunded (PaymentUnsettled); for `topup`: none suspended here (PaymentRefused), no live one of the
+        wallet (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
+        writing a provisional pin; label rule; every effective limit (BudgetExceeded); for `credit`: a trusted reading
+        no older than 60 s whose `available` covers amount + floor, or whose DIEM covers it (InsufficientBalance).
+        """
+
+    def depart(self, hold_id: str, header: bytes) -> Hold:
+        """reserved → signed: the header is stored and may leave now. Checks freeze again (Frozen, hold voided)."""
+
+    def resend(self, hold_id: str) -> Hold:
+        """Count another sending of the same bytes, before it leaves. The hold must be signed."""
+
+    def rewrap(self, hold_id: str, envelope: str, header: bytes) -> Hold:
+        """Record another envelope around the same signed authorization, before it leaves."""
+
+    def header_of(self, hold_id: str) -> bytes | None:
+        """The stored secret of a live hold."""
+
+    def deliver(self, hold_id: str, why: str) -> Hold:
+        """The answer arrived without proof of settlement: the purchase is served, the hold stays signed."""
+
+    def settle(
+        self, hold_id: str, *, evidence: str, transaction: str = "", charge_id: str = "", delivered: bool = True
+    ) -> Hold:
+        """The money moved (never fenced). From signed or presumed; pin becomes firm; secret row removed."""
+
+    def void(self, hold_id: str, *, evidence: str) -> Hold:
+        """It can never move. From reserved, signed or presumed; provisional pin dropped; secret row removed."""
+
+    def presume(self, hold_id: str, *, why: str) -> Hold:
+        """Undecidable for now: counts as spent, blocks nothing; the job (if any) is parked(human)."""
+
+    def refund(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
+        """The seller gave back: lowers the total use (`ever`) once, at most the charge; never a window."""
+
+    def overcharge(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
+        """The seller took more than the hold: an entry of its own that counts in every limit and stops the seller."""
+
+    def sweep(self) -> int:
+        """Void reserved holds whose lease ended; returns how many."""
+
+    def hold(self, hold_id: str) -> Hold: ...
+
+    def open_hold(self, wallet: str, purchase: str) -> Hold | None:
+        """The purchase's live hold that was not delivered yet."""
+
+    def holds(
+        self, *, wallet: str | None = None, job_id: str | None = None, states: Sequence[str] = (), kind: str | None = None
+    ) -> list[Hold]: ...
+
+    # --- jobs
+    def add_job(self, job: NewJob) -> tuple[JobRecord, bool]:
+        """Store a job or return the one of the same id (second value: is it new). Another digest: JobConflict.
+
+        An ended one that cost nothing or was refunded is started anew (state planned, attempts + 1).
+        """
+
+    def job(self, job_id: str) -> JobRecord: ...
+
+    def jobs(
+        self, *, wallet: str | None = None, states: Sequence[str] = (), unfinished: bool = False, limit: int = 1000
+    ) -> list[JobRecord]:
+        """Oldest first."""
+
+    def similar_open_job(self, digest: str, wallet: str, younger_than_s: float) -> JobRecord | None: ...
+
+    def claim(self, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
+        """Take the job for this owner (epoch + 1); None while another live owner has it.
+
+        An owner names `boot:namespace:pid:start`; one that is this machine's and dead holds nothing. The same owner
+        may claim again (its epoch is renewed without change).
+        """
+
+    def release(self, job_id: str, epoch: int) -> None: ...
+
+    def move(self, job_id: str, epoch: int, to: JobState, *, why: str = "", **changes: object) -> JobRecord:
+        """One allowed transition, fenced by the epoch (JobTakenOver). `changes` are columns of the job.
+
+        `parked` stores `resume_state` (where it goes on) and wants `parked_reason`.
+        """
+
+    def queued(
+        self, job_id: str, epoch: int | None, hold_id: str, *, queue_id: str, due: float, evidence: str,
+        transaction: str = "", charge_id: str = "",
+    ) -> JobRecord:  # fmt: skip
+        """I7: hold → settled and job → queued with its queue_id, in one transaction; evidence is never fenced."""
+
+    def wake(self, job_id: str, epoch: int, due: float) -> None:
+        """Move only `due` (and renew the lease)."""
+
+    # --- what limits and gates read
+    def effective_limits(self, limits: Sequence[Limit]) -> list[Limit]:
+        """Merge with the ledger's own: the smallest explicit one per (purse, scope, window), else the default."""
+
+    def set_limit(self, limit: Limit) -> None: ...
+
+    def drop_limit(self, purse: Purse, scope: str, window: Window) -> None: ...
+
+    def allowances(self, limits: Sequence[Limit]) -> list[Allowance]: ...
+
+    def record_reading(
+        self, wallet: str, origin: str, balance: Usdc, *, diem: Usdc | None, minimum_top_up: Usdc
+    ) -> Reading: ...
+
+    def distrust_reading(self, wallet: str, origin: str, why: str) -> None:
+        """An unreadable or absurd balance: the newest reading no longer opens the gate."""
+
+    def reading(self, wallet: str, origin: str) -> Reading | None: ...
+
+    def accept_reading(self, wallet: str, origin: str) -> None:
+        """Reconcile explained a fall: books := balance, trust agreed."""
+
+    # --- brakes and pins
+    def freeze(self, why: str) -> None: ...
+
+    def unfreeze(self, why: str) -> None: ...
+
+    def frozen(self) -> str | None:
+        """Why everything that spends is stopped, or None."""
+
+    def suspend(self, wallet: str, origin: str, what: Literal["top-ups", "seller"], why: str) -> None: ...
+
+    def lift(self, wallet: str, origin: str, what: Literal["top-ups", "seller"], why: str) -> None: ...
+
+    def suspended(self, wallet: str, origin: str, what: Literal["top-ups", "seller"]) -> str | None: ...
+
+    def suspensions(self) -> list[tuple[str, str, str, str]]:
+        """(wallet, origin, what, why) of all."""
+
+    def payees(self) -> list[Payee]: ...
+
+    def set_payee(self, payee: Payee) -> None: ...
+
+    def drop_payee(self, origin: str, network: str, address: str) -> None: ...
+
+    # --- facts kept
+    def seller_kind(self, origin: str) -> str | None: ...
+
+    def remember_seller(self, origin: str, kind: str) -> None: ...
+
+    def remember(self, key: str, value: str) -> None:
+        """A cached fact (model list, durations); plain text, never a secret."""
+
+    def recall(self, key: str) -> tuple[str, float] | None:
+        """(value, stored at)."""
+
+    # --- proof
+    def now(self) -> float:
+        """Ledger time, Unix seconds: never runs back (I12)."""
+
+    def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]: ...
+
+    def verify(self) -> list[Finding]:
+        """Replay the events against I1-I12 and the tables; an empty list is clean."""
+
+    def heads(self) -> dict[str, str]:
+        """Per wallet the newest event's hash."""
+
+    def backup(self, path: str) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,54 @@
+"""What a prepaid credit is good for: pure arithmetic on readings and draws. Knows no store and no seller.
+
+A draw may show in the seller's balance a little later than it was made, so a reading is compared with what our own
+books expect. Only a reading that agrees with them opens the gate; a rise must be read twice; an unexplained fall
+stops new spending (product contract: the balance gate).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from x402_audio.money import Usdc, ZERO
+
+Trust = Literal["agreed", "unconfirmed", "fallen"]
+
+CHARGE_LAG_S: Final = 60
+"""How long a draw may take to show in the seller's balance."""
+READING_AGE_MAX_S: Final = 60
+TOLERANCE: Final = Usdc(100)
+"""0.0001 USD: sums of charges with more than six decimals, each rounded against us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a new reading means: the expected balance from now on, and whether it may be trusted."""
+
+    books: Usdc
+    trust: Trust
+    fallen_by: Usdc = ZERO
+
+
+def judge(
+    previous: Standing | None, balance: Usdc, *, drawn_since: Usdc, may_lag: Usdc, undecided: Usdc
+) -> Standing:
+    """Compare a reading with the books.
+
+    drawn_since: draws that settled after the previous reading. may_lag: settled draws the seller may not show yet.
+    undecided: live holds that may or may not have drawn. All atomic units.
+    """
+    if previous is None:
+        return Standing(balance, "unconfirmed")
+    expected = previous.books - drawn_since
+    if expected - undecided - TOLERANCE <= balance <= expected + may_lag + TOLERANCE:
+        trust: Trust = "fallen" if previous.trust == "fallen" else "agreed"
+        return Standing(expected, trust, previous.fallen_by if trust == "fallen" else ZERO)
+    if balance < expected and previous.trust in ("agreed", "fallen"):
+        return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
+    return Standing(balance, "unconfirmed")
+
+
+def available(balance: Usdc, books: Usdc, *, drawn_since: Usdc, undecided: Usdc) -> Usdc:
+    """What a new job may count on: the lower of reading and books, less all that may still draw."""
+    return Usdc(min(balance, books)) - drawn_since - undecided
