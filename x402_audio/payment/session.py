@@ -1,0 +1,287 @@
+"""Speaking to one seller: credentials for one hop, rate tickets, slots, and repeats of calls that cost nothing.
+
+A call that can spend goes through `send_once`: exactly one request, never repeated here. Everything else goes through
+`ask`, which may repeat with a new sign-in header each time. Knows nothing of prices, holds or jobs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Final, Protocol
+
+import httpx
+
+from x402_audio import __version__
+from x402_audio.clock import Clock, Random
+from x402_audio.errors import LedgerBusy, SellerUnreachable
+from x402_audio.flow import Flow, call, send, sleep
+from x402_audio.payment.onehop import attach
+from x402_audio.payment.policy import is_loopback, origin_of
+from x402_audio.protocol.signer import Signer
+from x402_audio.protocol.siwx import CURRENT_HEADERS, HeaderProfile, sign_in_header
+from x402_audio.providers.answers import retry_after_seconds, sign_in_code
+from x402_audio.providers.provider import Answer, Ask
+from x402_audio.secret import Secret
+
+VENICE_HOST: Final = "api.venice.ai"
+PER_MINUTE: Final[Mapping[str, float]] = {
+    "queue": 36, "retrieve": 108, "balance": 27, "transactions": 18, "top-up": 9,
+}  # fmt: skip
+"""90 % of the published figures, per wallet over all processes; other routes are not counted."""
+REPEATS_MAX: Final = 3
+SIGN_IN_LIFETIME_S: Final = 240
+OFFSET_LIFE_S: Final = 600
+OFFSET_MAX_S: Final = 86_400
+TRANSIENT: Final = frozenset({500, 502, 503, 504})
+CLOCK_CODES: Final = frozenset({"EXPIRED", "FUTURE_TIMESTAMP", "NOT_BEFORE"})
+
+PAID_TIMEOUT: Final = httpx.Timeout(90.0, connect=10.0)
+QUICK_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+DOWNLOAD_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+
+
+class RateKeeper(Protocol):
+    """Tickets and slots per wallet, shared by every process of the wallet (`ledger/rates.py`)."""
+
+    def take(self, wallet: str, route: str, per_minute: float, burst: int = ..., /) -> float: ...
+    def push_back(self, wallet: str, route: str, seconds: float, /) -> None: ...
+    def slot(self, wallet: str, limit: int = ..., lease_s: float = ..., /) -> str | None: ...
+    def release(self, token: str, /) -> None: ...
+    def note_error(self, wallet: str, /) -> None: ...
+    def error_budget_wait(self, wallet: str, /) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """One sign-in header and what it was made of; the nonce is the send-once token of a queue call."""
+
+    header: Secret
+    nonce: str
+    issued_at: int
+    expires_at: int
+
+
+class SellerSession:
+    """One seller, one set of credentials. `signer` signs in; `bearer` is an account key; neither: an open seller."""
+
+    def __init__(
+        self,
+        api_url: str,
+        *,
+        clock: Clock,
+        random: Random,
+        rates: RateKeeper | None = None,
+        signer: Signer | None = None,
+        bearer: Secret | None = None,
+        profile: HeaderProfile = CURRENT_HEADERS,
+    ) -> None:
+        self.api_url = api_url.rstrip("/")
+        self.url = httpx.URL(self.api_url)
+        self.origin = origin_of(self.url)
+        self.loopback = is_loopback(self.url.host)
+        self.wallet = signer.address if signer else "account" if bearer else "open"
+        self.profile = profile
+        self._signer = signer
+        self._bearer = bearer
+        self._clock = clock
+        self._random = random
+        self._rates = rates
+        self._offset_s = 0.0
+        self._offset_until = 0.0
+
+    # --- building
+    def request(self, ask: Ask, secrets: Mapping[str, Secret], timeout: httpx.Timeout) -> httpx.Request:
+        """The request for an ask; secrets are attached for one hop."""
+        headers = {"accept": "application/json, audio/*", "user-agent": f"x402_audio/{__version__}"}
+        body = body_of(ask)
+        if ask.body is not None:
+            headers["content-type"] = "application/json"
+        request = httpx.Request(
+            ask.method,
+            self.api_url + ask.path,
+            headers=headers,
+            content=body,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        attach(request, dict(secrets))
+        return request
+
+    def sign_in(self, uri: str) -> SignIn:
+        """A fresh sign-in for the host we talk to; never used for two requests."""
+        if self._signer is None:
+            raise ValueError("no wallet signs in here")
+        now = self._clock.now()
+        issued_at = int(now + (self._offset_s if now < self._offset_until else 0.0))
+        nonce = self._random(16).hex()
+        header = sign_in_header(
+            self._signer,
+            domain=self.sign_in_domain,
+            uri=uri,
+            nonce=nonce,
+            issued_at=issued_at,
+            lifetime_s=SIGN_IN_LIFETIME_S,
+        )
+        return SignIn(Secret(header), nonce, issued_at, issued_at + SIGN_IN_LIFETIME_S)
+
+    @property
+    def sign_in_domain(self) -> str:
+        """`api.venice.ai` on Venice, else the host and port we talk to."""
+        return self.url.netloc.decode("ascii")
+
+    def credentials(self, ask: Ask) -> dict[str, Secret]:
+        """The secret headers an ask needs: none, an account key, or a fresh sign-in."""
+        if not ask.signed:
+            return {}
+        if self._bearer:
+            return {"Authorization": Secret(f"Bearer {self._bearer.reveal()}")}
+        if self._signer is None:
+            return {}
+        return {self.profile.sign_in: self.sign_in(self.api_url + ask.path).header}
+
+    # --- sending
+    def send_once(
+        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout = PAID_TIMEOUT
+    ) -> Flow[httpx.Response]:
+        """One request under a rate ticket and a slot, never repeated. Raises httpx.TransportError.
+
+        With `stream` the slot is kept until `finish` is called with the response.
+        """
+        yield from self.ticket(ask.route)
+        token = yield from self._slot()
+        kept = False
+        try:
+            response = yield from send(self.request(ask, secrets, timeout), stream=stream)
+            if stream:
+                response.extensions["x402_audio_slot"] = token
+                kept = True
+            return response
+        finally:
+            if not kept:
+                self._release(token)
+
+    def finish(self, response: httpx.Response) -> None:
+        """Give the slot of a streamed answer back."""
+        self._release(response.extensions.pop("x402_audio_slot", None))
+
+    def ask(self, ask: Ask, *, timeout: httpx.Timeout = QUICK_TIMEOUT, repeats: int = REPEATS_MAX) -> Flow[Answer]:
+        """A call that costs nothing: repeated on transport trouble, 429 and 5xx, each time with new credentials."""
+        answer = yield from self._ask(ask, timeout, repeats, stream=False)
+        return answer_of(answer)
+
+    def open(self, ask: Ask, *, timeout: httpx.Timeout = DOWNLOAD_TIMEOUT) -> Flow[httpx.Response]:
+        """As `ask`, streamed: the caller reads, closes and calls `finish`."""
+        return (yield from self._ask(ask, timeout, REPEATS_MAX, stream=True))
+
+    def _ask(self, ask: Ask, timeout: httpx.Timeout, repeats: int, *, stream: bool) -> Flow[httpx.Response]:
+        attempt = 0
+        sign_in_repeats = 0
+        while True:
+            try:
+                response = yield from self.send_once(ask, self.credentials(ask), stream=stream, timeout=timeout)
+            except httpx.TransportError as error:
+                if attempt >= repeats:
+                    raise unreachable(self.origin, error) from None
+                attempt += 1
+                yield from sleep(self._backoff(attempt))
+                continue
+            if response.status_code == 401 and sign_in_repeats == 0 and self._signer and not self._bearer:
+                code = sign_in_code(answer_of(response)) if not stream else None
+                if code == "NONCE_REUSED" or (code in CLOCK_CODES and self._learn_offset(response)):
+                    sign_in_repeats += 1
+                    continue
+            if 400 <= response.status_code < 500:
+                self._note_error(response.status_code)
+            wait = self._wait_after(ask, response, attempt + 1)
+            if wait is None or attempt >= repeats or stream:
+                return response
+            attempt += 1
+            yield from sleep(wait)
+
+    def _wait_after(self, ask: Ask, response: httpx.Response, attempt: int) -> float | None:
+        """Seconds to wait before a repeat, None when the answer stands."""
+        if response.status_code == 429:
+            named = retry_after_seconds(response.headers, self._clock.now())
+            wait = min(named if named is not None else 5.0 * 2 ** (attempt - 1), 60.0)
+            if self._rates is not None:
+                self._rates.push_back(self.wallet, ask.route, wait)
+            return wait + self._jitter()
+        return self._backoff(attempt) if response.status_code in TRANSIENT else None
+
+    # --- tickets and slots
+    def ticket(self, route: str) -> Flow[None]:
+        """Wait for this wallet's turn on a route."""
+        if self._rates is None:
+            return
+        rates = self._rates
+        wait = yield from call(lambda: rates.error_budget_wait(self.wallet))
+        yield from sleep(wait)
+        per_minute = PER_MINUTE.get(route)
+        if per_minute is not None:
+            wait = yield from call(lambda: rates.take(self.wallet, route, per_minute))
+            yield from sleep(wait)
+
+    def _slot(self) -> Flow[str | None]:
+        if self._rates is None:
+            return None
+        rates = self._rates
+        waited = 0.0
+        while waited < 180.0:
+            token = yield from call(lambda: rates.slot(self.wallet))
+            if token is not None:
+                return token
+            pause = 0.05 + self._jitter() / 5
+            waited += pause
+            yield from sleep(pause)
+        raise LedgerBusy("all five places for requests in flight stay taken by this wallet's other programs")
+
+    def _release(self, token: str | None) -> None:
+        if token is not None and self._rates is not None:
+            self._rates.release(token)
+
+    def _note_error(self, status: int) -> None:
+        if self._rates is not None and status != 429:
+            self._rates.note_error(self.wallet)
+
+    def _backoff(self, attempt: int) -> float:
+        return float(min(0.5 * 2 ** (attempt - 1), 30.0) + self._jitter() / 4)
+
+    def _jitter(self) -> float:
+        """0 to 1, from the injected source."""
+        return int.from_bytes(self._random(2), "big") / 65536
+
+    def _learn_offset(self, response: httpx.Response) -> bool:
+        """Take the seller's clock for sign-ins only, for at most ten minutes."""
+        try:
+            theirs = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return False
+        now = self._clock.now()
+        if abs(theirs - now) > OFFSET_MAX_S:
+            return False
+        self._offset_s, self._offset_until = theirs - now, now + OFFSET_LIFE_S
+        return True
+
+
+def unreachable(origin: str, error: httpx.TransportError) -> SellerUnreachable:
+    """One line for a transport failure, without the transport's own objects."""
+    return SellerUnreachable(f"{origin} did not answer ({type(error).__name__})", status=0)
+
+
+def answer_of(response: httpx.Response) -> Answer:
+    """A read response as plain values."""
+    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
+
+
+def body_of(ask: Ask) -> bytes | None:
+    """The exact bytes of an ask's body; decimals are written with their own digits."""
+    return None if ask.body is None else json.dumps(ask.body, default=_number, separators=(",", ":")).encode()
+
+
+def _number(value: object) -> float:
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
