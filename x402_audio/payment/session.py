@@ -18,7 +18,7 @@ import httpx
 from x402_audio import __version__
 from x402_audio.clock import Clock, Random
 from x402_audio.errors import LedgerBusy, SellerUnreachable
-from x402_audio.flow import Flow, call, send, sleep
+from x402_audio.flow import ANSWER_BYTES_MAX, AnswerTooLong, Flow, call, chunk, close, send, sleep
 from x402_audio.payment.onehop import attach
 from x402_audio.payment.policy import is_loopback, origin_of
 from x402_audio.protocol.signer import Signer
@@ -150,53 +150,79 @@ class SellerSession:
 
         With `stream` the slot is kept until `finish` is called with the response.
         """
-        yield from self.ticket(ask.route)
-        token = yield from self._slot()
+        token = yield from self.take_slot()
         kept = False
         try:
-            response = yield from send(self.request(ask, secrets, timeout), stream=stream)
+            response = yield from self.send_in_slot(ask, secrets, stream=stream, timeout=timeout)
             if stream:
                 response.extensions["x402_audio_slot"] = token
                 kept = True
             return response
         finally:
             if not kept:
-                self._release(token)
+                self.release(token)
+
+    def send_in_slot(
+        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout = PAID_TIMEOUT
+    ) -> Flow[httpx.Response]:
+        """One request under a rate ticket, in a slot the caller already holds. Raises httpx.TransportError."""
+        yield from self._ticket(ask.route)
+        return (yield from send(self.request(ask, secrets, timeout), stream=stream))
 
     def finish(self, response: httpx.Response) -> None:
         """Give the slot of a streamed answer back."""
-        self._release(response.extensions.pop("x402_audio_slot", None))
+        self.release(response.extensions.pop("x402_audio_slot", None))
 
     def ask(self, ask: Ask, *, timeout: httpx.Timeout = QUICK_TIMEOUT, repeats: int = REPEATS_MAX) -> Flow[Answer]:
         """A call that costs nothing: repeated on transport trouble, 429 and 5xx, each time with new credentials."""
-        answer = yield from self._ask(ask, timeout, repeats, stream=False)
-        return answer_of(answer)
+        return answer_of((yield from self._ask(ask, timeout, repeats, stream=False)))
 
     def open(self, ask: Ask, *, timeout: httpx.Timeout = DOWNLOAD_TIMEOUT) -> Flow[httpx.Response]:
-        """As `ask`, streamed: the caller reads, closes and calls `finish`."""
+        """As `ask`, but an answer that is audio stays a stream: the caller reads, closes and calls `finish`."""
         return (yield from self._ask(ask, timeout, REPEATS_MAX, stream=True))
+
+    def _read(self, response: httpx.Response) -> Flow[None]:
+        """Read a streamed answer that turned out not to be audio, within bounds of size and time."""
+        parts: list[bytes] = []
+        size, end = 0, self._clock.monotonic() + 120.0
+        while part := (yield from chunk(response)):
+            size += len(part)
+            if size > ANSWER_BYTES_MAX or self._clock.monotonic() > end:
+                yield from close(response)
+                raise AnswerTooLong("an answer longer than any honest one")
+            parts.append(part)
+        yield from close(response)
+        response._content = b"".join(parts)
 
     def _ask(self, ask: Ask, timeout: httpx.Timeout, repeats: int, *, stream: bool) -> Flow[httpx.Response]:
         attempt = 0
         sign_in_repeats = 0
         while True:
+            response = None
             try:
                 response = yield from self.send_once(ask, self.credentials(ask), stream=stream, timeout=timeout)
+                if stream and is_audio(response):
+                    return response
+                if stream:
+                    yield from self._read(response)
+                    self.finish(response)
             except httpx.TransportError as error:
+                if response is not None:
+                    self.finish(response)
                 if attempt >= repeats:
                     raise unreachable(self.origin, error) from None
                 attempt += 1
                 yield from sleep(self._backoff(attempt))
                 continue
             if response.status_code == 401 and sign_in_repeats == 0 and self._signer and not self._bearer:
-                code = sign_in_code(answer_of(response)) if not stream else None
+                code = sign_in_code(answer_of(response))
                 if code == "NONCE_REUSED" or (code in CLOCK_CODES and self._learn_offset(response)):
                     sign_in_repeats += 1
                     continue
             if 400 <= response.status_code < 500:
                 self._note_error(response.status_code)
             wait = self._wait_after(ask, response, attempt + 1)
-            if wait is None or attempt >= repeats or stream:
+            if wait is None or attempt >= repeats:
                 return response
             attempt += 1
             yield from sleep(wait)
@@ -212,8 +238,8 @@ class SellerSession:
         return self._backoff(attempt) if response.status_code in TRANSIENT else None
 
     # --- tickets and slots
-    def ticket(self, route: str) -> Flow[None]:
-        """Wait for this wallet's turn on a route."""
+    def _ticket(self, route: str) -> Flow[None]:
+        """Wait for this wallet's turn on a route (waits, never refuses)."""
         if self._rates is None:
             return
         rates = self._rates
@@ -224,7 +250,8 @@ class SellerSession:
             wait = yield from call(lambda: rates.take(self.wallet, route, per_minute))
             yield from sleep(wait)
 
-    def _slot(self) -> Flow[str | None]:
+    def take_slot(self) -> Flow[str | None]:
+        """One of the wallet's five places for requests in flight; give it back with `release`."""
         if self._rates is None:
             return None
         rates = self._rates
@@ -238,7 +265,7 @@ class SellerSession:
             yield from sleep(pause)
         raise LedgerBusy("all five places for requests in flight stay taken by this wallet's other programs")
 
-    def _release(self, token: str | None) -> None:
+    def release(self, token: str | None) -> None:
         if token is not None and self._rates is not None:
             self._rates.release(token)
 
@@ -269,6 +296,12 @@ class SellerSession:
 def unreachable(origin: str, error: httpx.TransportError) -> SellerUnreachable:
     """One line for a transport failure, without the transport's own objects."""
     return SellerUnreachable(f"{origin} did not answer ({type(error).__name__})", status=0)
+
+
+def is_audio(response: httpx.Response) -> bool:
+    """A 200 whose type is neither JSON nor text is the audio itself."""
+    kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    return response.status_code == 200 and bool(kind) and not kind.endswith("json") and not kind.startswith("text/")
 
 
 def answer_of(response: httpx.Response) -> Answer:

@@ -1,0 +1,69 @@
+"""Buying from a seller that takes payment on the very URL that is asked (x402 v1 and v2).
+
+First the stored payment of this purchase, if one is open; else one unpaid request, its 402, and one payment.
+Knows requests and answers, not what they mean: the job room reads the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from x402_audio.flow import Flow, call
+from x402_audio.ledger.book import Hold, Limit
+from x402_audio.payment.pay import Payer, Purchase
+from x402_audio.payment.policy import PaymentPolicy
+from x402_audio.payment.session import SellerSession, body_of, unreachable
+from x402_audio.providers.provider import Ask
+from x402_audio.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """A seller's answer and the hold that paid for it (None: it asked for nothing)."""
+
+    response: httpx.Response
+    hold: Hold | None
+
+
+def buy_direct(
+    payer: Payer,
+    session: SellerSession,
+    ask: Ask,
+    policy: PaymentPolicy,
+    *,
+    identity: str,
+    limits: tuple[Limit, ...] = (),
+    job_id: str | None = None,
+    epoch: int | None = None,
+    model: str = "",
+    label: str = "",
+) -> Flow[Bought]:
+    """Buy one answer. Raises PaymentRefused kinds before signing, PaymentRejected or PaymentUnsettled after."""
+    url = session.api_url + ask.path
+    purchase = Purchase(
+        identity=identity, kind="direct", method=ask.method, url=url, origin=session.origin,
+        body_digest=hashlib.sha256(body_of(ask) or b"").hexdigest(), job_id=job_id, epoch=epoch, model=model, label=label,
+    )  # fmt: skip
+    slot = yield from session.take_slot()
+    try:
+        hold = yield from call(lambda: payer.ledger.open_hold(payer.wallet, identity))
+        if hold is None:
+            try:
+                response = yield from session.send_in_slot(ask, {})
+            except httpx.TransportError as error:
+                raise unreachable(session.origin, error) from None
+            if response.status_code != 402:
+                return Bought(response, None)
+            hold = yield from payer.commit(payer.read_demand(response), policy, purchase, limits)
+
+        def send_paid(secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
+            return (yield from session.send_in_slot(ask, secrets))
+
+        paid, hold = yield from payer.send_paid(hold, send_paid)
+        return Bought(paid, hold)
+    finally:
+        session.release(slot)

@@ -1,0 +1,286 @@
+"""One signed payment, from a 402 to its answer: choose → reserve → sign what was reserved → store → send → settle.
+
+The order is the promise: every field is committed before the signer sees it, the header is stored before it leaves,
+and whatever comes back, the same authorization is sent again and never a second one made. What frees a hold is not
+decided here (`reconcile.py`). Used by direct sellers, by top-ups and by `X402Auth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+import httpx
+
+from x402_audio.clock import Clock, Random
+from x402_audio.errors import InsufficientBalance, PaymentRejected, PaymentUnsettled, ProtocolError
+from x402_audio.flow import Flow, call, sleep
+from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
+from x402_audio.money import Usdc
+from x402_audio.notices import Notice, OnNotice, ignore
+from x402_audio.payment.policy import PaymentPolicy, check_channel, check_clock, choose_requirement, validity
+from x402_audio.protocol.address import checksum_address
+from x402_audio.protocol.exact import Authorization
+from x402_audio.protocol.networks import network_named
+from x402_audio.protocol.payload import Envelope, read_settlement
+from x402_audio.protocol.requirements import PaymentRequired, read_payment_required
+from x402_audio.protocol.signer import Signer
+from x402_audio.providers.answers import retry_after_seconds
+from x402_audio.secret import Secret
+
+SENDS_MAX: Final = 4
+"""How often one flow sends the same authorization before it reports the outcome as unknown."""
+RESEND_MARGIN_S: Final = 10
+"""Nothing is sent again closer than this to validBefore (recovery rules)."""
+RESEND_AT: Final = frozenset({408, 425, 429})
+
+
+class ChainBalance(Protocol):
+    """What the payer asks of a chain reader."""
+
+    def usdc_balance(self, address: str, /) -> Usdc: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What is bought: the identity that a repeat is recognised by, and the request that will carry the payment.
+
+    amount: for a top-up the value to sign (at least what is offered); None signs exactly what is offered.
+    """
+
+    identity: str
+    kind: Literal["direct", "topup"]
+    method: str
+    url: str
+    origin: str
+    body_digest: str
+    amount: Usdc | None = None
+    job_id: str | None = None
+    epoch: int | None = None
+    model: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was paid. state `settled`: the seller proved it; `signed`: delivered, not yet proven (see reconcile)."""
+
+    hold_id: str
+    kind: str
+    state: str
+    amount: Usdc
+    pay_to: str
+    network: str
+    origin: str
+    nonce: str
+    transaction: str
+    sends: int
+
+
+def receipt_for(hold: Hold) -> Receipt:
+    return Receipt(
+        hold.id, hold.kind, hold.state, hold.amount, hold.pay_to, hold.network, hold.origin, hold.nonce,
+        hold.transaction, hold.sends,
+    )  # fmt: skip
+
+
+SendPaid = Callable[[Mapping[str, Secret]], Flow[httpx.Response]]
+"""Sends the purchase's request once with these secret headers."""
+
+
+class Payer:
+    """One wallet that pays within limits. Holds no money rules of its own: policy and ledger decide."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        ledger: Ledger,
+        *,
+        limits: Sequence[Limit],
+        clock: Clock,
+        random: Random,
+        environment: str = "live",
+        chain: ChainBalance | None = None,
+        on_notice: OnNotice = ignore,
+    ) -> None:
+        self.wallet = signer.address
+        self.ledger = ledger
+        self.limits = tuple(limits)
+        self.environment = environment
+        self._signer = signer
+        self._clock = clock
+        self._random = random
+        self._chain = chain
+        self._notice = on_notice
+
+    # --- before
+    def read_demand(self, response: httpx.Response) -> PaymentRequired:
+        """The terms of a 402 over a channel and at a time that may be paid. Raises before anything is reserved."""
+        check_channel(response.request.url)
+        terms = read_payment_required(dict(response.headers), response.content)
+        check_clock(response.headers.get("date"), self._clock.now())
+        return terms
+
+    def commit(
+        self, terms: PaymentRequired, policy: PaymentPolicy, purchase: Purchase, limits: Sequence[Limit] = ()
+    ) -> Flow[Hold]:
+        """Choose a requirement and commit every field that will be signed. Raises PaymentRefused kinds."""
+        requirement = choose_requirement(terms, policy, payer=self.wallet)
+        amount = purchase.amount if purchase.amount is not None else requirement.amount
+        if amount < requirement.amount:
+            raise ValueError("never sign less than is offered")
+        yield from self._check_chain_balance(amount)
+        valid_after, valid_before = validity(requirement, policy, self._clock.now())
+        identifier = f"x402a-{self._random(16).hex()}"
+        envelope = Envelope.of(
+            terms, requirement, payment_identifier=identifier, accepted_amount=None if purchase.amount is None else amount
+        )
+        wish = Reserve(
+            kind=purchase.kind,
+            wallet=self.wallet,
+            network=policy.network.caip2,
+            asset=policy.network.usdc,
+            environment=self.environment,
+            origin=purchase.origin,
+            pay_to=checksum_address(requirement.pay_to.lower()),
+            amount=amount,
+            nonce="0x" + self._random(32).hex(),
+            valid_after=valid_after,
+            valid_before=valid_before,
+            method=purchase.method,
+            resource=purchase.url,
+            body_digest=purchase.body_digest,
+            purchase=purchase.identity,
+            envelope=envelope.to_json(),
+            job_id=purchase.job_id,
+            epoch=purchase.epoch,
+            model=purchase.model,
+            label=purchase.label,
+            lease_s=None if getattr(self._signer, "remote", False) else 120,
+        )
+        rule = policy.payee_rule(purchase.origin)
+        return (yield from call(lambda: self.ledger.reserve(wish, (*self.limits, *limits), rule)))
+
+    def _check_chain_balance(self, amount: Usdc) -> Flow[None]:
+        """With a chain at hand: the wallet's USDC less live holds must cover the amount."""
+        if self._chain is None:
+            return
+        chain = self._chain
+        on_chain = yield from call(lambda: chain.usdc_balance(self.wallet))
+        live = yield from call(lambda: self.ledger.holds(wallet=self.wallet, states=("reserved", "signed")))
+        held = sum(hold.amount for hold in live if hold.kind in ("direct", "topup"))
+        if on_chain - held < amount:
+            free = Usdc(max(on_chain - held, 0))
+            raise InsufficientBalance(
+                f"the wallet has {free} USDC free on chain and {amount} is needed",
+                balance=free, needed=amount, missing=Usdc(amount - free), suggested_top_up=Usdc(0),
+                next_step=f"send USDC on the configured network to {self.wallet}, then repeat",
+            )  # fmt: skip
+
+    # --- leaving
+    def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
+        """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late."""
+        if hold.state == "signed":
+            if self._clock.now() >= hold.valid_before - RESEND_MARGIN_S:
+                raise unsettled(hold, "the signed payment is too close to its end to be sent again")
+            yield from call(lambda: self.ledger.resend(hold.id))
+            stored = yield from call(lambda: self.ledger.header_of(hold.id))
+            if stored is not None:
+                return Envelope.from_json(hold.envelope).header_name, Secret(stored.decode("ascii"))
+        name, secret = yield from self.sign(hold)
+        if hold.state == "reserved":
+            yield from call(lambda: self.ledger.depart(hold.id, secret.reveal().encode("ascii")))
+        return name, secret
+
+    def sign(self, hold: Hold) -> Flow[tuple[str, Secret]]:
+        """Sign exactly what the ledger holds."""
+        network = network_named(hold.network)
+        if network is None or network.usdc != hold.asset or hold.wallet != self.wallet:
+            raise ProtocolError("the ledger's hold does not belong to this wallet and network; nothing was signed")
+        authorization = Authorization(
+            from_=hold.wallet,
+            to=hold.pay_to,
+            value=hold.amount,
+            valid_after=hold.valid_after,
+            valid_before=hold.valid_before,
+            nonce=bytes.fromhex(hold.nonce[2:]),
+        )
+        signature = yield from call(lambda: self._signer.sign_authorization(network, authorization))
+        name, value = Envelope.from_json(hold.envelope).header(authorization, signature)
+        return name, Secret(value)
+
+    def send_paid(self, hold: Hold, send: SendPaid) -> Flow[tuple[httpx.Response, Hold]]:
+        """Send the payment, the same bytes again while the outcome is open. Returns the 2xx and the hold after it.
+
+        Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
+        """
+        for attempt in range(1, SENDS_MAX + 1):
+            name, secret = yield from self.leave(hold)
+            hold = replace(hold, state="signed", sends=hold.sends + 1)
+            self._tell(hold)
+            try:
+                response = yield from send({name: secret})
+            except httpx.TransportError as error:
+                problem, wait = f"no answer ({type(error).__name__})", None
+            else:
+                if 200 <= response.status_code < 300:
+                    return response, (yield from self.conclude(hold, response))
+                problem, wait = f"the seller answered {response.status_code}", None
+                if response.status_code < 500 and response.status_code not in RESEND_AT:
+                    raise rejected(hold, response)
+                wait = retry_after_seconds(response.headers, self._clock.now())
+            pause = min(wait if wait is not None else 0.5 * 2 ** (attempt - 1), 60.0)
+            if attempt == SENDS_MAX or self._clock.now() + pause >= hold.valid_before - RESEND_MARGIN_S:
+                break
+            yield from sleep(pause)
+        raise unsettled(hold, f"{problem} after the payment was handed over")
+
+    # --- after
+    def conclude(self, hold: Hold, response: httpx.Response) -> Flow[Hold]:
+        """Book a delivered answer: settled with the seller's proof, or served and still to be proven."""
+        settlement = read_settlement(dict(response.headers))
+        if settlement is not None and settlement.success:
+            moved = settlement.transaction[:80]
+            hold = yield from call(
+                lambda: self.ledger.settle(hold.id, evidence="seller's settlement response", transaction=moved)
+            )
+            data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
+            self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
+            return hold
+        return (yield from call(lambda: self.ledger.deliver(hold.id, "answered 2xx without proof of settlement")))
+
+    def _tell(self, hold: Hold) -> None:
+        short = f"{hold.pay_to[:6]}…{hold.pay_to[-4:]}"
+        again = hold.sends > 1
+        text = f"{'sending the same payment again' if again else 'paying'} {hold.amount} to {short}"
+        data = {
+            "kind": hold.kind, "amount_atomic": int(hold.amount), "pay_to": hold.pay_to, "nonce": hold.nonce,
+            "resend": again,
+        }  # fmt: skip
+        self._notice(Notice("payment", text, hold.job_id or "", data))
+
+
+def unsettled(hold: Hold, why: str) -> PaymentUnsettled:
+    """The typed end of a payment whose outcome nobody knows."""
+    return PaymentUnsettled(
+        f"{why}; {hold.amount} to {hold.pay_to} may have moved",
+        hold_id=hold.id,
+        nonce=hold.nonce,
+        valid_before=hold.valid_before,
+    )
+
+
+def rejected(hold: Hold, response: httpx.Response) -> PaymentRejected:
+    """The seller declined what was signed; its word frees nothing."""
+    settlement = read_settlement(dict(response.headers))
+    reason = (settlement.error_reason if settlement else None) or f"HTTP {response.status_code}"
+    printable = "".join(c for c in reason if c.isprintable())[:80]
+    return PaymentRejected(
+        f"the seller declined the payment of {hold.amount} ({printable}); the signature stays usable until it expires",
+        error_reason=printable,
+        hold_id=hold.id,
+        nonce=hold.nonce,
+        valid_before=hold.valid_before,
+        status=response.status_code,
+    )
