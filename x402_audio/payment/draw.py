@@ -108,22 +108,20 @@ def _commit(
     if hold is not None:  # reserved and never sent: its token was never shown to anybody
         yield from call(lambda: ledger.void(hold.id, evidence="never signed, never sent"))
     url = session.api_url + draw.ask.path
-    if draw.kind == "credit":
-        token = session.sign_in(url)
-        secret, nonce, start, end = token.header, token.nonce, token.issued_at, token.expires_at
-    else:
-        secret, nonce, start, end = session.credentials(draw.ask)["Authorization"], "", 0, 0
+    token = session.token()
+    on_credit = draw.kind == "credit"
     wish = Reserve(
         kind=draw.kind, wallet=session.wallet, network=network, asset=asset, environment=environment,
-        origin=session.origin, pay_to="", amount=draw.price, nonce=nonce, valid_after=start, valid_before=end,
+        origin=session.origin, pay_to="", amount=draw.price, nonce=token.nonce if on_credit else "",
+        valid_after=token.issued_at if on_credit else 0, valid_before=token.expires_at if on_credit else 0,
         method=draw.ask.method, resource=url, body_digest=hashlib.sha256(body_of(draw.ask) or b"").hexdigest(),
         purchase=draw.identity, envelope=write_json({"header": session.profile.sign_in}), job_id=draw.job_id,
         epoch=draw.epoch, model=draw.model, label=draw.label, floor=draw.floor, late_charge=draw.late_charge,
     )  # fmt: skip
     made = yield from call(lambda: ledger.reserve(wish, limits, None))
-    kept = secret.reveal().encode("ascii") if draw.kind == "credit" else b""
-    gone = yield from call(lambda: ledger.depart(made.id, kept))
-    return secret, gone
+    secret = session.sign_in(url, token) if on_credit else session.credentials(draw.ask)["Authorization"]
+    kept = secret.reveal().encode("ascii") if on_credit else b""
+    return secret, (yield from call(lambda: ledger.depart(made.id, kept)))
 
 
 def _stored(

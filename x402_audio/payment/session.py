@@ -56,10 +56,9 @@ class RateKeeper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SignIn:
-    """One sign-in header and what it was made of; the nonce is the send-once token of a queue call."""
+class SignInToken:
+    """What a sign-in will say, before it is signed; the nonce is the send-once token of a queue call. Unix seconds."""
 
-    header: Secret
     nonce: str
     issued_at: int
     expires_at: int
@@ -110,22 +109,26 @@ class SellerSession:
         attach(request, dict(secrets))
         return request
 
-    def sign_in(self, uri: str) -> SignIn:
-        """A fresh sign-in for the host we talk to; never used for two requests."""
-        if self._signer is None:
-            raise ValueError("no wallet signs in here")
+    def token(self) -> SignInToken:
+        """A fresh token, by the seller's clock where it was learned; it serves one request."""
         now = self._clock.now()
         issued_at = int(now + (self._offset_s if now < self._offset_until else 0.0))
-        nonce = self._random(16).hex()
-        header = sign_in_header(
-            self._signer,
-            domain=self.sign_in_domain,
-            uri=uri,
-            nonce=nonce,
-            issued_at=issued_at,
-            lifetime_s=SIGN_IN_LIFETIME_S,
+        return SignInToken(self._random(16).hex(), issued_at, issued_at + SIGN_IN_LIFETIME_S)
+
+    def sign_in(self, uri: str, token: SignInToken) -> Secret:
+        """The sign-in header of a token, for the host we talk to."""
+        if self._signer is None:
+            raise ValueError("no wallet signs in here")
+        return Secret(
+            sign_in_header(
+                self._signer,
+                domain=self.sign_in_domain,
+                uri=uri,
+                nonce=token.nonce,
+                issued_at=token.issued_at,
+                lifetime_s=SIGN_IN_LIFETIME_S,
+            )
         )
-        return SignIn(Secret(header), nonce, issued_at, issued_at + SIGN_IN_LIFETIME_S)
 
     @property
     def sign_in_domain(self) -> str:
@@ -140,7 +143,7 @@ class SellerSession:
             return {"Authorization": Secret(f"Bearer {self._bearer.reveal()}")}
         if self._signer is None:
             return {}
-        return {self.profile.sign_in: self.sign_in(self.api_url + ask.path).header}
+        return {self.profile.sign_in: self.sign_in(self.api_url + ask.path, self.token())}
 
     # --- sending
     def send_once(
