@@ -134,6 +134,8 @@ class Hold:
     overcharged: Usdc
     adopted: bool = False
     late_charge: bool = False
+    counted_at: float | None = None
+    """Since when the windows count it as spent: the moment it was settled or presumed, whichever came first."""
 
 
 @dataclass(frozen=True, slots=True)

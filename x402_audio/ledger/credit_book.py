@@ -1,0 +1,152 @@
+"""Readings of a seller's balance, kept and judged against our own draws (`credit.py` has the arithmetic).
+
+A presumed draw counts as undecided until a witness speaks. Knows no seller and no top-up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from x402_audio.errors import InsufficientBalance, LedgerError
+from x402_audio.ledger.book import Reading, Reserve
+from x402_audio.ledger.credit import CHARGE_LAG_S, READING_AGE_MAX_S, Standing, available, judge
+from x402_audio.ledger.database import Database, Row, Transaction, View
+from x402_audio.money import ZERO, Usdc
+
+_READING: Final = (
+    "SELECT balance, diem, books, trust, fallen_by, read_at, minimum_top_up FROM reading WHERE wallet = ? AND origin = ?"
+)
+_UNDECIDED: Final = (
+    "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'credit' AND state IN ('reserved', 'signed', 'presumed')"
+    " AND wallet = ? AND origin = ?"
+)
+_DRAWN: Final = (
+    "SELECT coalesce(sum(amount + overcharged), 0) FROM hold WHERE kind = 'credit' AND state = 'settled'"
+    " AND wallet = ? AND origin = ? AND resolved_at >= ?"
+)
+_LATE: Final = (
+    "SELECT coalesce(sum(hold.amount), 0) FROM hold JOIN job ON job.id = hold.job_id"
+    " WHERE hold.kind = 'credit' AND hold.state = 'settled' AND hold.late_charge = 1 AND hold.refunded = 0"
+    " AND hold.wallet = ? AND hold.origin = ? AND hold.resolved_at < ?"
+    " AND job.state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+)
+_PUT: Final = (
+    "INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (wallet, origin) DO UPDATE SET"
+    " balance = excluded.balance, diem = excluded.diem, books = excluded.books, trust = excluded.trust,"
+    " fallen_by = excluded.fallen_by, read_at = excluded.read_at, minimum_top_up = excluded.minimum_top_up"
+)
+
+
+class CreditVerbs:
+    """The part of the ledger that keeps readings."""
+
+    _database: Database
+
+    def record_reading(
+        self, wallet: str, origin: str, balance: Usdc, *, diem: Usdc | None, minimum_top_up: Usdc
+    ) -> Reading:
+        """See `Ledger.record_reading`."""
+        with self._database.transaction() as tx:
+            previous = reading_in(tx, wallet, origin)
+            standing = None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by)
+            recent = tx.now - CHARGE_LAG_S
+            judged = judge(
+                standing, balance,
+                drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
+                may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
+                undecided=_sum(tx, _UNDECIDED, wallet, origin),
+            )  # fmt: skip
+            return _keep(tx, wallet, origin, balance, diem, judged, tx.now, minimum_top_up, "read")
+
+    def distrust_reading(self, wallet: str, origin: str, why: str) -> None:
+        """See `Ledger.distrust_reading`."""
+        with self._database.transaction() as tx:
+            old = reading_in(tx, wallet, origin)
+            if old is None or old.trust != "agreed":
+                return
+            doubted = Standing(old.books, "unconfirmed")
+            _keep(tx, wallet, origin, old.balance, old.diem, doubted, old.read_at, old.minimum_top_up, why)
+
+    def reading(self, wallet: str, origin: str) -> Reading | None:
+        """See `Ledger.reading`; `available` is as of now."""
+        with self._database.reading() as view:
+            return reading_in(view, wallet, origin)
+
+    def accept_reading(self, wallet: str, origin: str) -> None:
+        """See `Ledger.accept_reading`. Raises LedgerError when there is no reading."""
+        with self._database.transaction() as tx:
+            old = reading_in(tx, wallet, origin)
+            if old is None:
+                raise LedgerError(f"there is no reading of {origin} to accept", next_step="run: x402-audio balance")
+            accepted = Standing(Usdc(old.balance), "agreed")
+            _keep(tx, wallet, origin, old.balance, old.diem, accepted, old.read_at, old.minimum_top_up,
+                  "accepted: reconcile explained it")  # fmt: skip
+
+
+def reading_in(view: View, wallet: str, origin: str) -> Reading | None:
+    """The newest reading with what is available after every draw since."""
+    row = view.one(_READING, (wallet, origin))
+    if row is None:
+        return None
+    return _standing_now(view, wallet, origin, row)
+
+
+def check_credit(tx: Transaction, wish: Reserve) -> None:
+    """A fresh trusted reading covers the draw and the seller's floor. Raises InsufficientBalance (`reason` says why)."""
+    found = reading_in(tx, wish.wallet, wish.origin)
+    needed = wish.amount + wish.floor
+    if found is None or tx.now - found.read_at > READING_AGE_MAX_S:
+        raise _insufficient(wish.origin, found, needed, "stale", "no balance read within the last minute")
+    if found.trust != "agreed":
+        words = {"fallen": f"the balance fell by {found.fallen_by} more than our draws explain",
+                 "unconfirmed": "the balance is not confirmed by a second reading"}  # fmt: skip
+        raise _insufficient(wish.origin, found, needed, found.trust, words[found.trust])
+    if found.available >= needed:
+        return
+    busy = _sum(tx, _DRAWN, wish.wallet, wish.origin, found.read_at) + _sum(tx, _UNDECIDED, wish.wallet, wish.origin)
+    if found.diem is not None and found.diem - busy >= wish.amount:
+        return
+    raise _insufficient(wish.origin, found, needed, "short", f"credit {found.available} of {needed} needed")
+
+
+def _insufficient(origin: str, found: Reading | None, needed: Usdc, reason: str, text: str) -> InsufficientBalance:
+    free = found.available if found else ZERO
+    missing = Usdc(max(0, needed - free))
+    least = found.minimum_top_up if found else ZERO
+    return InsufficientBalance(
+        f"{origin}: {text}", reason=reason, balance=free, needed=needed, missing=missing,
+        suggested_top_up=Usdc(max(missing.ceil_to_cent(), least)) if missing else ZERO,
+        next_step=None if reason == "short" else "read it again: x402-audio balance; then: x402-audio reconcile",
+    )  # fmt: skip
+
+
+def _keep(
+    tx: Transaction, wallet: str, origin: str, balance: Usdc, diem: Usdc | None, standing: Standing, read_at: float,
+    minimum: Usdc, why: str,
+) -> Reading:  # fmt: skip
+    row = {
+        "balance": int(balance), "diem": None if diem is None else int(diem), "books": int(standing.books),
+        "trust": standing.trust, "fallen_by": int(standing.fallen_by), "read_at": read_at,
+        "minimum_top_up": int(minimum),
+    }  # fmt: skip
+    tx.run(_PUT, (wallet, origin, *row.values()))
+    tx.event(wallet, f"reading:{origin}", "", standing.trust, amount=int(balance), why=why, set=row)
+    return _standing_now(tx, wallet, origin, tuple(row.values()))
+
+
+def _standing_now(view: View, wallet: str, origin: str, row: Row) -> Reading:
+    balance, diem, books, trust, fallen_by, read_at, minimum = row
+    free = available(
+        Usdc(balance), Usdc(books),
+        drawn_since=_sum(view, _DRAWN, wallet, origin, read_at), undecided=_sum(view, _UNDECIDED, wallet, origin),
+    )  # fmt: skip
+    return Reading(
+        wallet=wallet, origin=origin, balance=Usdc(balance), diem=None if diem is None else Usdc(diem),
+        books=Usdc(books), trust=trust, fallen_by=Usdc(fallen_by), read_at=read_at, minimum_top_up=Usdc(minimum),
+        available=free,
+    )  # fmt: skip
+
+
+def _sum(view: View, statement: str, *values: object) -> Usdc:
+    row = view.one(statement, values)
+    return Usdc(row[0]) if row else ZERO

@@ -1,0 +1,343 @@
+"""The SQLite file itself: made safely, opened only if sound, written in short exclusive transactions.
+
+Knows nothing of money; it knows files, locks, ledger time and the event chain. One connection per process under a
+lock; a fork closes it first, because SQLite must not be carried over one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from x402_audio.clock import Clock, Random
+from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
+from x402_audio.jsontext import write_json
+from x402_audio.ledger import schema
+from x402_audio.ledger.chain_of_events import canonical, link, plain
+
+BUSY_S: Final = 30
+TICK_S: Final = 1e-6
+"""Ledger time moves on at least this much with every event, so that order is total."""
+REFUSED_FILESYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs"})
+
+_LAST_EVENT: Final = "SELECT seq, at FROM event ORDER BY seq DESC LIMIT 1"
+_HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
+_INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MARKS: Final = (
+    "SELECT (SELECT application_id FROM pragma_application_id()), (SELECT user_version FROM pragma_user_version())"
+)
+_SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
+    "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" if sys.platform == "darwin" else ""
+)
+_MAKING = threading.Lock()
+_OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
+_FORKING: list[Database] = []
+
+Row = tuple[Any, ...]
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite has the mend of the WAL-reset race, in which a committed transaction can vanish."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+
+
+class View:
+    """One consistent state of the tables, to read."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def one(self, statement: str, values: Sequence[object] = ()) -> Row | None:
+        row: Row | None = self._connection.execute(statement, values).fetchone()
+        return row
+
+    def all(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+        return self._connection.execute(statement, values).fetchall()
+
+    def each(self, statement: str) -> Iterator[Row]:
+        return iter(self._connection.execute(statement))
+
+
+class Transaction(View):
+    """One open transaction: statements, the ledger's time in it, and the events it writes."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, random: Random) -> None:
+        super().__init__(connection)
+        self._random = random
+        last = self.one(_LAST_EVENT)
+        self._seq: int = last[0] if last else 0
+        latest: float = last[1] if last else 0.0
+        self.now = max(_sane(clock.now()), latest + TICK_S)
+        """Ledger time of everything in this transaction, Unix seconds."""
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> int:
+        """Execute; how many rows it touched."""
+        return self._connection.execute(statement, values).rowcount
+
+    def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        self._connection.executemany(statement, rows)
+
+    def new_id(self, prefix: str) -> str:
+        return prefix + self._random(16).hex()
+
+    def event(
+        self, wallet: str, subject: str, from_: str, to: str, *, amount: int = 0, why: str = "", **data: object
+    ) -> None:
+        """Append one event to the wallet's chain ('' for what concerns all)."""
+        self._seq += 1
+        head = self.one(_HEAD, (wallet,))
+        previous = head[0] if head else ""
+        words = (self._seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
+        self.run(_INSERT_EVENT, (*words, previous, link(previous, canonical(*words))))
+
+
+class Database:
+    """A ledger's file, opened. Raises LedgerError when it is not safe to keep money's books in, LedgerBusy on locks."""
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock, random: Random, create: bool) -> None:
+        self.path = os.path.abspath(path)
+        self._clock = clock
+        self._random = random
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._latest = 0.0
+        with _MAKING, _spoken(self.path):
+            if not os.path.lexists(self.path):
+                if not create:
+                    raise LedgerError(f"there is no ledger at {self.path}", next_step="check LEDGER or --ledger")
+                _make(self.path, random)
+            check_file(self.path)
+            self._connection = _open(self.path)
+        _OPEN.add(self)
+
+    def now(self) -> float:
+        """Ledger time, Unix seconds: never before the newest event nor an earlier answer."""
+        with self.reading() as view:
+            last = view.one(_LAST_EVENT)
+            self._latest = max(_sane(self._clock.now()), last[1] if last else 0.0, self._latest)
+            return self._latest
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """An exclusive transaction, durable when left without an exception. Never do other I/O inside (I9)."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(connection, self._clock, self._random)
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[View]:
+        """One consistent view for several reads."""
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield View(connection)
+            finally:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
+    def backup(self, path: str) -> None:
+        """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
+        target = os.path.abspath(path)
+        with self._connected() as connection:
+            _create_empty(target)
+            copy = sqlite3.connect(target)
+            try:
+                connection.backup(copy)
+            finally:
+                copy.close()
+            _sync(target)
+            _sync(os.path.dirname(target))
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=BUSY_S):
+            raise LedgerBusy("the ledger is busy: another thread has been writing for 30 s")
+        try:
+            with _spoken(self.path):
+                if self._connection is None:
+                    check_file(self.path)
+                    self._connection = _open(self.path)
+                yield self._connection
+        finally:
+            self._lock.release()
+
+    def before_fork(self) -> None:
+        """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
+        self._lock.acquire()
+        self.close()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+
+
+def _make(path: str, random: Random) -> None:
+    """Make a whole new ledger beside the path and link it into place: a half-made one is never seen."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=0o700)
+        _sync(os.path.dirname(folder))
+    refuse_network_folder(folder)
+    for suffix in ("-journal", "-wal"):
+        with suppress(FileNotFoundError):
+            if os.stat(path + suffix).st_size:
+                raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
+                                  next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
+    draft = f"{path}.new-{random(8).hex()}"
+    _create_empty(draft)
+    try:
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            if wal_is_safe(_version()):
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(schema.CREATE)
+        finally:
+            connection.close()
+        _sync(draft)
+        with suppress(FileExistsError):  # another process was first; its ledger is the ledger
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+    _sync(folder)
+
+
+def check_file(path: str) -> None:
+    """Refuse a file that others can read or change, a link, or one on a network filesystem. Raises LedgerError."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise LedgerError(f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it")
+    if facts.st_uid != os.getuid():
+        raise LedgerError(f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}")
+    if facts.st_mode & 0o077:
+        raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
+    refuse_network_folder(os.path.dirname(path))
+
+
+def refuse_network_folder(folder: str, mounts: str = "/proc/self/mountinfo") -> None:
+    """Locks of NFS, SMB and the like cannot be trusted with money. Raises LedgerError; silent where /proc is not."""
+    try:
+        lines = Path(mounts).read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return
+    place, best, kind = Path(os.path.realpath(folder)), -1, ""
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = Path(mount.split(" ")[4].replace("\\040", " "))
+        if (place == point or point in place.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), source.split(" ")[0]
+    if kind in REFUSED_FILESYSTEMS:
+        raise LedgerError(f"{folder} is on {kind}, whose locks cannot keep books exact",
+                          next_step="put LEDGER on a local disk, or use postgresql://")  # fmt: skip
+
+
+def _open(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
+    )
+    try:
+        connection.executescript(_SETTINGS)
+        application, version = connection.execute(_MARKS).fetchone()
+        if application != schema.APPLICATION_ID:
+            raise LedgerError(f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger")
+        if version > schema.SCHEMA_VERSION:
+            raise LedgerError(f"{path} was written by a newer x402-audio (schema {version})",
+                              next_step="upgrade: pip install -U x402-audio")  # fmt: skip
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal" or not wal_is_safe(_version()):
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version() -> tuple[int, int, int]:
+    return sqlite3.sqlite_version_info[0], sqlite3.sqlite_version_info[1], sqlite3.sqlite_version_info[2]
+
+
+def _create_empty(path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise LedgerError(f"{path} exists already", next_step="name a new file; nothing is overwritten") from None
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sane(now: float) -> float:
+    if not 0 < now < 1e11:
+        raise LedgerError(f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)")
+    return now
+
+
+@contextmanager
+def _spoken(path: str) -> Iterator[None]:
+    """Say SQLite's and the disk's failures in the ledger's words, with the way back."""
+    try:
+        yield
+    except X402AudioError:
+        raise
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise LedgerBusy(f"the ledger {path} is busy") from None
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise LedgerError(f"{path} is damaged or not a ledger: {error}",
+                              next_step="move it away and restore the newest backup, then: x402-audio reconcile"
+                              ) from None  # fmt: skip
+        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be used: {error.strerror or error}") from error
+
+
+def _before_fork() -> None:
+    _FORKING[:] = _OPEN
+    for database in _FORKING:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _FORKING:
+        _FORKING.pop().after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    while _FORKING:
+        _FORKING.pop().after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

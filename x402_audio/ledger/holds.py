@@ -1,0 +1,423 @@
+"""The verbs of a hold: reserve, depart, settle, void, presume, refund, overcharge. One transaction each.
+
+Knows the contract's order of checks; asks `spending` for limits, `payees` for pins, `credit_book` for credit. Knows
+no wire, no signer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Final
+
+from x402_audio.errors import (
+    AlreadyResolved,
+    Frozen,
+    JobTakenOver,
+    LedgerError,
+    PaymentRefused,
+    PaymentUnsettled,
+    UnknownHold,
+    UnknownJob,
+)
+from x402_audio.ledger import credit_book, payees, spending
+from x402_audio.ledger.book import ENDED_JOBS, LIVE, Hold, HoldState, Limit, PayeeRule, Reserve
+from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger.database import Database, Transaction
+from x402_audio.ledger.limits import scopes_of
+from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, quoted
+from x402_audio.money import Usdc
+
+AMOUNT_MAX: Final = 10**15
+"""A billion USD: more is a mistake, and would not fit the store's integers."""
+
+_BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
+_OPEN: Final = (
+    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
+)
+_BLOCKING: Final = (
+    f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
+    " AND (state <> 'settled' OR refunded < amount) ORDER BY created_at LIMIT 1"
+)
+_LIVE_TOPUP: Final = f"{SELECT_HOLD} WHERE wallet = ? AND kind = 'topup' AND state IN ('reserved', 'signed')"
+_TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
+_ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state = 'reserved' AND lease_until < ?"
+_JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
+_JOB_STATE: Final = "SELECT wallet, state, resume_state FROM job WHERE id = ?"
+_PARK_JOB: Final = (
+    "UPDATE job SET state = 'parked', parked_reason = 'human', resume_state = ?, updated_at = ? WHERE id = ?"
+)
+_BRAKE: Final = "SELECT why FROM brake WHERE what = 'freeze'"
+_SUSPENDED: Final = "SELECT why FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
+_SUSPEND: Final = "INSERT OR IGNORE INTO suspension VALUES (?, ?, 'seller', ?)"
+_INSERT: Final = (
+    f"INSERT INTO hold ({quoted((*HOLD_COLUMNS, 'lease_until'))}) VALUES ({', '.join('?' * (len(HOLD_COLUMNS) + 1))})"
+)
+_CHANGING: Final = (
+    "state", "envelope", "sends", "sent_at", "delivered_at", "resolved_at", "transaction", "charge_id", "evidence",
+    "refunded", "overcharged", "counted_at",
+)  # fmt: skip
+_UPDATE: Final = f"UPDATE hold SET {', '.join(f'{quoted((name,))} = ?' for name in _CHANGING)} WHERE id = ?"
+_KEEP_SECRET: Final = "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
+_SECRET: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
+_DROP_SECRET: Final = "DELETE FROM secret WHERE hold_id = ?"
+_ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
+_WISHED: Final = frozenset(field.name for field in fields(Reserve)) & frozenset(HOLD_COLUMNS)
+_SAME: Final = (
+    "kind", "network", "asset", "environment", "origin", "pay_to", "amount", "method", "resource", "body_digest",
+    "job_id",
+)  # fmt: skip
+
+
+class HoldVerbs:
+    """The part of the ledger that keeps payments."""
+
+    _database: Database
+
+    def reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
+        """See `Ledger.reserve`: check everything, then commit every field that will be signed."""
+        _check_wish(wish)
+        with self._database.transaction() as tx:
+            row = tx.one(_OPEN, (wish.wallet, wish.purchase))
+            if row:
+                return _adopt(hold_from(row, adopted=True), wish)
+            refuse_frozen(tx)
+            _refuse_stopped(tx, wish.wallet, wish.origin, "seller")
+            _check_job(tx, wish)
+            if wish.kind == "topup":
+                _check_topup(tx, wish)
+            hold_id = tx.new_id("h")
+            if wish.kind in ("direct", "topup"):
+                payees.check(tx, wish.origin, wish.network, wish.pay_to, payee or PayeeRule(), hold_id)
+            room = spending.check_room(tx, wish, limits)
+            if wish.kind == "credit":
+                credit_book.check_credit(tx, wish)
+            return _insert(tx, hold_id, wish, room)
+
+    def depart(self, hold_id: str, header: bytes) -> Hold:
+        """See `Ledger.depart`. The same header again counts as another sending; another header is a LedgerError."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            frozen = frozen_in(tx)
+            if before.state == "signed":
+                if frozen is None and tx.one(_SECRET, (hold_id,)) == (header,):
+                    return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
+                raise _as_frozen(frozen) if frozen is not None else LedgerError(
+                    f"the hold {hold_id} was signed with other bytes", money_moved="unknown", owner="reconcile")  # fmt: skip
+            _must_be(before, "reserved")
+            if frozen is None:
+                tx.run(_KEEP_SECRET, (hold_id, header))
+                return _change(tx, before, replace(before, state="signed", sends=1, sent_at=tx.now))
+            _end(tx, before, "void", evidence="frozen before anything left")
+        raise _as_frozen(frozen)
+
+    def resend(self, hold_id: str) -> Hold:
+        """See `Ledger.resend`. Refused while frozen (Frozen; the hold stays)."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "signed")
+            refuse_frozen(tx, moved=True)
+            return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
+
+    def rewrap(self, hold_id: str, envelope: str, header: bytes) -> Hold:
+        """See `Ledger.rewrap`. Refused while frozen (Frozen; the hold stays)."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "signed")
+            refuse_frozen(tx, moved=True)
+            tx.run(_KEEP_SECRET, (hold_id, header))
+            after = replace(before, envelope=envelope, sends=before.sends + 1)
+            return _change(tx, before, after, why="the same authorization in another envelope")
+
+    def header_of(self, hold_id: str) -> bytes | None:
+        """See `Ledger.header_of`."""
+        with self._database.reading() as view:
+            row = view.one(_SECRET, (hold_id,))
+        return bytes(row[0]) if row else None
+
+    def deliver(self, hold_id: str, why: str) -> Hold:
+        """See `Ledger.deliver`. A second time changes nothing."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            if before.delivered_at is not None:
+                return before
+            _must_be(before, "signed", "settled", "presumed")
+            return _change(tx, before, replace(before, delivered_at=tx.now), why=why)
+
+    def settle(
+        self, hold_id: str, *, evidence: str, transaction: str = "", charge_id: str = "", delivered: bool = True
+    ) -> Hold:
+        """See `Ledger.settle`. Evidence for a hold that was only reserved is booked too: a fact is a fact."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            return settle_in(
+                tx, before, evidence=evidence, transaction=transaction, charge_id=charge_id, delivered=delivered
+            )
+
+    def void(self, hold_id: str, *, evidence: str) -> Hold:
+        """See `Ledger.void`."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "reserved", "signed", "presumed")
+            return _end(tx, before, "void", evidence=evidence)
+
+    def presume(self, hold_id: str, *, why: str) -> Hold:
+        """See `Ledger.presume`."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "signed")
+            if before.job_id is not None:
+                _park_for_human(tx, before.job_id, why)
+            return _end(tx, before, "presumed", evidence=why)
+
+    def refund(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
+        """See `Ledger.refund`. A second refund is AlreadyResolved; more than the charge counts as the charge."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "settled")
+            given = Usdc(min(amount, before.amount + before.overcharged))
+            if given <= 0:
+                raise LedgerError(f"a refund cannot be {amount}")
+            if before.refunded or not tx.run(_ENTRY, (hold_id, "refund", charge_id, tx.now, given)):
+                raise AlreadyResolved(f"the hold {hold_id} was refunded before", money_moved="yes")
+            return _change(tx, before, replace(before, refunded=given), moved=given, why=why, entry=[
+                "refund", charge_id])  # fmt: skip
+
+    def overcharge(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
+        """See `Ledger.overcharge`. The same charge twice is AlreadyResolved."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "settled", "presumed")
+            if not 0 < amount <= AMOUNT_MAX:
+                raise LedgerError(f"an overcharge cannot be {amount}")
+            if not tx.run(_ENTRY, (hold_id, "overcharge", charge_id, tx.now, amount)):
+                raise AlreadyResolved(f"that overcharge of the hold {hold_id} is booked already", money_moved="yes")
+            after = replace(before, overcharged=before.overcharged + amount)
+            done = _change(tx, before, after, moved=amount, why=why, extra=((tx.now, int(amount)),), entry=[
+                "overcharge", charge_id])  # fmt: skip
+            if tx.run(_SUSPEND, (before.wallet, before.origin, plain(why))):
+                tx.event(before.wallet, f"suspension:{before.origin}", "", "suspended", why=why, what="seller")
+            return done
+
+    def sweep(self) -> int:
+        """See `Ledger.sweep`."""
+        with self._database.transaction() as tx:
+            ended = [hold_from(row) for row in tx.all(_ENDED_LEASES, (tx.now,))]
+            for hold in ended:
+                _end(tx, hold, "void", evidence="its lease ended before anything was signed")
+            return len(ended)
+
+    def hold(self, hold_id: str) -> Hold:
+        """See `Ledger.hold`. Raises UnknownHold."""
+        with self._database.reading() as view:
+            row = view.one(_BY_ID, (hold_id,))
+        if row is None:
+            raise UnknownHold(f"there is no hold {hold_id}")
+        return hold_from(row)
+
+    def open_hold(self, wallet: str, purchase: str) -> Hold | None:
+        """See `Ledger.open_hold`."""
+        with self._database.reading() as view:
+            row = view.one(_OPEN, (wallet, purchase))
+        return hold_from(row) if row else None
+
+    def holds(
+        self, *, wallet: str | None = None, job_id: str | None = None, states: Sequence[str] = (), kind: str | None = None
+    ) -> list[Hold]:
+        """See `Ledger.holds`. Oldest first."""
+        words, values = ["1"], list[str]()
+        for column, value in (("wallet", wallet), ("job_id", job_id), ("kind", kind)):
+            if value is not None:
+                words.append(f"{column} = ?")
+                values.append(value)
+        if states:
+            words.append(f"state IN ({', '.join('?' * len(states))})")
+            values.extend(states)
+        with self._database.reading() as view:
+            rows = view.all(f"{SELECT_HOLD} WHERE {' AND '.join(words)} ORDER BY created_at, rowid", values)
+        return [hold_from(row) for row in rows]
+
+
+def hold_in(tx: Transaction, hold_id: str) -> Hold:
+    """The hold as this transaction sees it. Raises UnknownHold."""
+    row = tx.one(_BY_ID, (hold_id,))
+    if row is None:
+        raise UnknownHold(f"there is no hold {hold_id}")
+    return hold_from(row)
+
+
+def settle_in(
+    tx: Transaction, before: Hold, *, evidence: str, transaction: str, charge_id: str, delivered: bool
+) -> Hold:
+    """Settle within a transaction that also does something else (a job becoming queued)."""
+    _must_be(before, "reserved", "signed", "presumed")
+    known = replace(
+        before,
+        transaction=transaction or before.transaction,
+        charge_id=charge_id or before.charge_id,
+        delivered_at=before.delivered_at or (tx.now if delivered else None),
+    )
+    return _end(tx, before, "settled", evidence=evidence, known=known)
+
+
+def blocking_hold(tx: Transaction, job_id: str) -> Hold | None:
+    """The hold that forbids the job another payment: live, presumed, or settled and not wholly refunded."""
+    row = tx.one(_BLOCKING, (job_id,))
+    return hold_from(row) if row else None
+
+
+def frozen_in(tx: Transaction) -> str | None:
+    """Why everything that spends is stopped, or None."""
+    row = tx.one(_BRAKE)
+    return str(row[0]) if row else None
+
+
+def refuse_frozen(tx: Transaction, *, moved: bool = False) -> None:
+    """Raise Frozen when the brake is on; `moved` when earlier bytes may have been paid."""
+    why = frozen_in(tx)
+    if why is not None:
+        raise _as_frozen(why, moved=moved)
+
+
+def _as_frozen(why: str | None, *, moved: bool = False) -> Frozen:
+    return Frozen(f"spending is frozen: {why}", money_moved="unknown" if moved else "no")
+
+
+def _refuse_stopped(tx: Transaction, wallet: str, origin: str, what: str) -> None:
+    row = tx.one(_SUSPENDED, (wallet, origin, what))
+    if row:
+        raise PaymentRefused(f"{what} stopped at {origin}: {row[0]}",
+                             next_step="x402-audio reconcile; then the owner may lift it")  # fmt: skip
+
+
+def _check_wish(wish: Reserve) -> None:
+    """Values that could not be booked exactly. Raises PaymentRefused."""
+    least = 1 if wish.kind in ("direct", "topup") else 0
+    if not least <= wish.amount <= AMOUNT_MAX:
+        raise PaymentRefused(f"an amount of {int(wish.amount)} atomic units cannot be paid")
+    if not wish.wallet or not wish.origin or not wish.purchase:
+        raise PaymentRefused("a payment needs a wallet, an origin and a purchase")
+    if wish.kind in ("direct", "topup") and not (wish.nonce and wish.pay_to and wish.valid_before > 0):
+        raise PaymentRefused("an authorization needs a nonce, a payee and an end of validity")
+
+
+def _adopt(open_hold: Hold, wish: Reserve) -> Hold:
+    for name in _SAME:
+        had, wanted = getattr(open_hold, name), getattr(wish, name)
+        if had != wanted and not (name in ("pay_to", "asset") and had.lower() == wanted.lower()):
+            raise _unsettled(open_hold, f"an open payment of the same purchase has another {name}")
+    return open_hold
+
+
+def _unsettled(hold: Hold, text: str) -> PaymentUnsettled:
+    return PaymentUnsettled(
+        f"{text} (hold {hold.id}, {hold.state}, {hold.amount})",
+        money_moved="yes" if hold.state == "settled" else "unknown",
+        hold_id=hold.id, nonce=hold.nonce, valid_before=hold.valid_before,
+    )  # fmt: skip
+
+
+def _check_job(tx: Transaction, wish: Reserve) -> None:
+    if wish.job_id is None:
+        return
+    if wish.epoch is not None:
+        row = tx.one(_JOB_EPOCH, (wish.job_id,))
+        if row is None:
+            raise UnknownJob(f"there is no job {wish.job_id}")
+        if row[0] != wish.epoch:
+            raise JobTakenOver(f"another process works on the job {wish.job_id}", money_moved="no",
+                               job_id=wish.job_id, queue_id="")  # fmt: skip
+    if wish.kind != "topup":
+        other = blocking_hold(tx, wish.job_id)
+        if other is not None:
+            raise _unsettled(other, f"the job {wish.job_id} has a payment already")
+
+
+def _check_topup(tx: Transaction, wish: Reserve) -> None:
+    _refuse_stopped(tx, wish.wallet, wish.origin, "top-ups")
+    row = tx.one(_LIVE_TOPUP, (wish.wallet,))
+    if row:
+        raise _unsettled(hold_from(row), "another top-up of this wallet is under way")
+    row = tx.one(_TOPUP_OF_JOB, (wish.job_id,)) if wish.job_id is not None else None
+    if row:
+        raise PaymentRefused(f"the job {wish.job_id} had its top-up already ({row[0]})",
+                             next_step="look at the credit: x402-audio balance; then: x402-audio reconcile")  # fmt: skip
+
+
+def _insert(tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room) -> Hold:
+    hold = Hold(
+        **{name: getattr(wish, name) for name in _WISHED},
+        id=hold_id, state="reserved", sends=0, created_at=tx.now, sent_at=None, delivered_at=None, resolved_at=None,
+        transaction="", charge_id="", evidence="", refunded=Usdc(0), overcharged=Usdc(0),
+    )  # fmt: skip
+    lease_until = None if wish.lease_s is None else tx.now + wish.lease_s
+    row = {name: getattr(hold, name) for name in HOLD_COLUMNS}
+    tx.run(_INSERT, (*row.values(), lease_until))
+    spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
+    tx.event(
+        hold.wallet, f"hold:{hold_id}", "", "reserved", amount=hold.amount, set=row, floor=int(wish.floor),
+        limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in room.checked],
+    )  # fmt: skip
+    return hold
+
+
+def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, known: Hold | None = None) -> Hold:
+    """One hold resolved: counters, secret, pin. `known` carries what else the witness said."""
+    counted = None if to == "void" else before.counted_at if before.counted_at is not None else tx.now
+    after = replace(known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted)
+    done = _change(tx, before, after, why=evidence)
+    tx.run(_DROP_SECRET, (before.id,))
+    if before.kind in ("direct", "topup"):
+        if to == "settled":
+            payees.make_firm(tx, before.origin, before.network, before.pay_to)
+        elif to == "void":
+            payees.drop_provisional(tx, before.origin, before.network, before.pay_to)
+    return done
+
+
+def _change(
+    tx: Transaction,
+    before: Hold,
+    after: Hold,
+    *,
+    why: str = "",
+    moved: int | None = None,
+    extra: tuple[tuple[float, int], ...] = (),
+    entry: Sequence[str] | None = None,
+) -> Hold:
+    """Write a hold's new row, its counters and its event; the event holds exactly what changed."""
+    tx.run(_UPDATE, (*(getattr(after, name) for name in _CHANGING), after.id))
+    was, now = spending.facts_of(before), spending.facts_of(after, extra)
+    if was != now:
+        scopes = scopes_of(origin=before.origin, pay_to=before.pay_to, model=before.model, label=before.label)
+        spending.count(tx, before.kind, spending.tracked(tx, scopes), was, now)
+    changed: Mapping[str, object] = {
+        name: getattr(after, name) for name in _CHANGING if getattr(after, name) != getattr(before, name)
+    }
+    data: dict[str, object] = {"set": changed} if entry is None else {"set": changed, "entry": list(entry)}
+    tx.event(
+        before.wallet, f"hold:{before.id}", before.state, after.state, why=why,
+        amount=before.amount if moved is None else moved, **data,
+    )  # fmt: skip
+    return after
+
+
+def _must_be(hold: Hold, *states: HoldState) -> None:
+    if hold.state in states:
+        return
+    kind = LedgerError if hold.state in LIVE else AlreadyResolved
+    raise kind(
+        f"the hold {hold.id} is {hold.state}, not {' or '.join(states)}",
+        money_moved="yes" if hold.state == "settled" else "no" if hold.state in ("void", "reserved") else "unknown",
+    )
+
+
+def _park_for_human(tx: Transaction, job_id: str, why: str) -> None:
+    row = tx.one(_JOB_STATE, (job_id,))
+    if row is None or row[1] in ENDED_JOBS:
+        return
+    wallet, state, resume = row
+    resume = resume if state == "parked" else state
+    tx.run(_PARK_JOB, (resume, tx.now, job_id))
+    tx.event(wallet, f"job:{job_id}", state, "parked", why=why, set={
+        "state": "parked", "parked_reason": "human", "resume_state": resume})  # fmt: skip

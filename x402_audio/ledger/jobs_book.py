@@ -1,0 +1,234 @@
+"""The life of a job in the books: stored, claimed, moved, queued, woken. Knows no seller and no file.
+
+A job is fenced by its epoch; evidence of payment is not. An owner that is provably dead holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
+from typing import Final
+
+from x402_audio.errors import AlreadyResolved, JobConflict, JobTakenOver, LedgerError, UnknownJob
+from x402_audio.ledger.book import ENDED_JOBS, JobRecord, JobState, NewJob
+from x402_audio.ledger.chain_of_events import digest as sha256
+from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger.database import Database, Transaction
+from x402_audio.ledger.holds import blocking_hold, hold_in, settle_in
+from x402_audio.ledger.owner import owner_is_dead
+from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, job_from, quoted
+
+_STOPS: Final[frozenset[JobState]] = frozenset({"parked", "failed", "cancelled", "expired"})
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    "planned": _STOPS | {"quoted", "reserved"},
+    "quoted": _STOPS | {"planned", "reserved"},
+    "reserved": _STOPS | {"planned", "quoted"},
+    "queued": _STOPS | {"ready", "saved"},
+    "ready": _STOPS | {"queued", "saved"},
+    "saved": _STOPS | {"ready", "completed"},
+    "parked": _STOPS,
+    "completed": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+    "expired": frozenset(),
+}
+"""Where `move` may go besides staying; a parked job also goes back to its `resume_state`. Only `queued` queues."""
+PAID_STATES: Final[frozenset[JobState]] = frozenset({"queued", "ready", "saved", "completed"})
+CHANGEABLE: Final = frozenset({
+    "parked_reason", "resume_state", "queue_id", "price", "missing", "due", "deadline", "last_error", "content_type",
+    "file_sha256", "file_bytes", "path", "refunded", "options",
+})  # fmt: skip
+HASHED: Final = frozenset({"request", "options", "last_error"})
+"""Columns that may hold a prompt or a seller's words: an event holds only their sha256."""
+UNEVENTED: Final = frozenset({"due", "epoch", "updated_at"})
+_FRESH: Final[Mapping[str, object]] = {
+    "state": "planned", "parked_reason": None, "resume_state": None, "queue_id": "", "price": None, "missing": None,
+    "last_error": "", "content_type": "", "file_sha256": "", "file_bytes": 0, "path": "", "refunded": "",
+    "queued_at": None,
+}  # fmt: skip
+
+_NEW: Final = tuple(field.name for field in fields(NewJob))
+_INSERT: Final = (
+    f"INSERT INTO job ({quoted(_NEW)}, state, due, created_at, updated_at)"
+    f" VALUES ({', '.join('?' * len(_NEW))}, 'planned', ?, ?, ?)"
+)
+_BY_ID: Final = f"{SELECT_JOB} WHERE id = ?"
+_STORED: Final = tuple(name for name in JOB_COLUMNS if name not in ("id", "epoch", "created_at"))
+_UPDATE: Final = (
+    f"UPDATE job SET {', '.join(f'{quoted((name,))} = ?' for name in _STORED)},"
+    " lease_until = CASE WHEN owner = '' THEN 0 ELSE ? + lease_s END WHERE id = ?"
+)
+_SIMILAR: Final = (
+    f"{SELECT_JOB} WHERE digest = ? AND wallet = ? AND created_at > ?"
+    " AND state NOT IN ('completed', 'failed', 'cancelled', 'expired') ORDER BY created_at DESC LIMIT 1"
+)
+_OWNER: Final = "SELECT owner, lease_until FROM job WHERE id = ?"
+_CLAIM: Final = "UPDATE job SET owner = ?, lease_s = ?, lease_until = ?, epoch = ? WHERE id = ?"
+_RELEASE: Final = "UPDATE job SET owner = '', lease_until = 0 WHERE id = ? AND epoch = ?"
+_WAKE: Final = "UPDATE job SET due = ?, lease_until = ? + lease_s WHERE id = ? AND epoch = ?"
+_UNFINISHED: Final = "state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+_PAID: Final = "SELECT 1 FROM hold WHERE job_id = ? AND kind <> 'topup' AND state = 'settled' LIMIT 1"
+
+
+class JobVerbs:
+    """The part of the ledger that keeps jobs."""
+
+    _database: Database
+
+    def add_job(self, job: NewJob) -> tuple[JobRecord, bool]:
+        """See `Ledger.add_job`."""
+        with self._database.transaction() as tx:
+            row = tx.one(_BY_ID, (job.id,))
+            if row is None:
+                tx.run(_INSERT, (*astuple(job), tx.now, tx.now, tx.now))
+                added = job_in(tx, job.id)
+                _event(tx, added, "", "", {name: getattr(added, name) for name in JOB_COLUMNS})
+                return added, True
+            old = job_from(row)
+            if old.digest != job.digest:
+                raise JobConflict(f"the job {job.id} exists with another request; nothing was sent")
+            if old.state not in ENDED_JOBS or old.state == "completed" or blocking_hold(tx, job.id) is not None:
+                return old, False
+            anew = {**_FRESH, "attempts": old.attempts + 1, "options": job.options, "request": job.request,
+                    "deadline": job.deadline, "due": tx.now}  # fmt: skip
+            return _write(tx, old, anew, why="a new attempt: the last one cost nothing"), True
+
+    def job(self, job_id: str) -> JobRecord:
+        """See `Ledger.job`. Raises UnknownJob."""
+        with self._database.reading() as view:
+            row = view.one(_BY_ID, (job_id,))
+        if row is None:
+            raise UnknownJob(f"there is no job {job_id}")
+        return job_from(row)
+
+    def jobs(
+        self, *, wallet: str | None = None, states: Sequence[str] = (), unfinished: bool = False, limit: int = 1000
+    ) -> list[JobRecord]:
+        """See `Ledger.jobs`."""
+        words, values = ["1"], list[object]()
+        if wallet is not None:
+            words.append("wallet = ?")
+            values.append(wallet)
+        if states:
+            words.append(f"state IN ({', '.join('?' * len(states))})")
+            values.extend(states)
+        if unfinished:
+            words.append(_UNFINISHED)
+        with self._database.reading() as view:
+            rows = view.all(f"{SELECT_JOB} WHERE {' AND '.join(words)} ORDER BY created_at LIMIT ?", (*values, limit))
+        return [job_from(row) for row in rows]
+
+    def similar_open_job(self, digest: str, wallet: str, younger_than_s: float) -> JobRecord | None:
+        """See `Ledger.similar_open_job`: the newest such job."""
+        since = self._database.now() - younger_than_s
+        with self._database.reading() as view:
+            row = view.one(_SIMILAR, (digest, wallet, since))
+        return job_from(row) if row else None
+
+    def claim(self, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
+        """See `Ledger.claim`."""
+        with self._database.transaction() as tx:
+            job = job_in(tx, job_id)
+            row = tx.one(_OWNER, (job_id,))
+            holder, until = row if row else ("", 0.0)
+            if holder not in ("", owner) and until > tx.now and not owner_is_dead(holder):
+                return None
+            epoch = job.epoch if holder == owner else job.epoch + 1
+            tx.run(_CLAIM, (owner, lease_s, tx.now + lease_s, epoch, job_id))
+            return job_in(tx, job_id)
+
+    def release(self, job_id: str, epoch: int) -> None:
+        """See `Ledger.release`. Nothing happens when another owner has it by now."""
+        with self._database.transaction() as tx:
+            tx.run(_RELEASE, (job_id, epoch))
+
+    def move(self, job_id: str, epoch: int, to: JobState, *, why: str = "", **changes: object) -> JobRecord:
+        """See `Ledger.move`. Raises LedgerError for a transition or a column that is not allowed."""
+        with self._database.transaction() as tx:
+            job = _fenced(tx, job_id, epoch)
+            unknown = changes.keys() - CHANGEABLE
+            if unknown:
+                raise LedgerError(f"a move cannot change {', '.join(sorted(unknown))}")
+            _check_transition(tx, job, to, changes)
+            values = dict(changes)
+            if to == "parked":
+                if values.get("parked_reason", job.parked_reason) is None:
+                    raise LedgerError(f"the job {job_id} cannot be parked without a reason")
+                values.setdefault("resume_state", job.resume_state if job.state == "parked" else job.state)
+            else:
+                values |= {"parked_reason": None, "resume_state": None, "missing": None}
+            return _write(tx, job, {"state": to, **values}, why=why)
+
+    def queued(
+        self, job_id: str, epoch: int | None, hold_id: str, *, queue_id: str, due: float, evidence: str,
+        transaction: str = "", charge_id: str = "",
+    ) -> JobRecord:  # fmt: skip
+        """See `Ledger.queued`. Never fenced; the same again changes nothing, another queue_id is AlreadyResolved."""
+        with self._database.transaction() as tx:
+            job, hold = job_in(tx, job_id), hold_in(tx, hold_id)
+            if hold.job_id != job_id or hold.kind == "topup" or not queue_id:
+                raise LedgerError(f"the hold {hold_id} does not pay the job {job_id}")
+            if job.queue_id and job.state in PAID_STATES:
+                if job.queue_id == queue_id and hold.state == "settled":
+                    return job
+                raise AlreadyResolved(f"the job {job_id} is {job.state} already", money_moved="yes")
+            if hold.state != "settled":
+                settle_in(tx, hold, evidence=evidence, transaction=transaction, charge_id=charge_id, delivered=True)
+            return _write(tx, job, {
+                "state": "queued", "queue_id": queue_id, "due": due, "queued_at": tx.now, "parked_reason": None,
+                "resume_state": None, "missing": None,
+            }, why=evidence)  # fmt: skip
+
+    def wake(self, job_id: str, epoch: int, due: float) -> None:
+        """See `Ledger.wake`. Raises JobTakenOver."""
+        with self._database.transaction() as tx:
+            if not tx.run(_WAKE, (due, tx.now, job_id, epoch)):
+                _fenced(tx, job_id, epoch)
+
+
+def job_in(tx: Transaction, job_id: str) -> JobRecord:
+    """The job as this transaction sees it. Raises UnknownJob."""
+    row = tx.one(_BY_ID, (job_id,))
+    if row is None:
+        raise UnknownJob(f"there is no job {job_id}")
+    return job_from(row)
+
+
+def evented(columns: Mapping[str, object]) -> dict[str, object]:
+    """What an event says of a job's columns: no prompt, no words of a seller, nothing that moves without an event."""
+    return {
+        name: sha256(str(value)) if name in HASHED else value
+        for name, value in columns.items()
+        if name not in UNEVENTED
+    }
+
+
+def _fenced(tx: Transaction, job_id: str, epoch: int) -> JobRecord:
+    job = job_in(tx, job_id)
+    if job.epoch != epoch:
+        raise JobTakenOver(f"another process works on the job {job_id} now", job_id=job_id, queue_id=job.queue_id)
+    return job
+
+
+def _check_transition(tx: Transaction, job: JobRecord, to: JobState, changes: Mapping[str, object]) -> None:
+    goes_on = job.state == "parked" and to == job.resume_state
+    if to != job.state and to not in TRANSITIONS[job.state] and not goes_on:
+        raise LedgerError(f"the job {job.id} cannot go from {job.state} to {to}")
+    resume = changes.get("resume_state")
+    for state in (to, resume):
+        if state in PAID_STATES and job.state not in PAID_STATES and not tx.one(_PAID, (job.id,)):
+            raise LedgerError(f"the job {job.id} cannot be {state}: no payment of it is settled")
+
+
+def _write(tx: Transaction, job: JobRecord, changes: Mapping[str, object], *, why: str) -> JobRecord:
+    values = {name: getattr(job, name) for name in JOB_COLUMNS} | dict(changes) | {"updated_at": tx.now}
+    values["last_error"] = plain(str(values["last_error"]))
+    after = job_from(tuple(values[name] for name in JOB_COLUMNS))
+    tx.run(_UPDATE, (*(values[name] for name in _STORED), tx.now, job.id))
+    changed = {name: values[name] for name in JOB_COLUMNS if values[name] != getattr(job, name)}
+    _event(tx, after, job.state, why, changed)
+    return after
+
+
+def _event(tx: Transaction, job: JobRecord, from_: str, why: str, changed: Mapping[str, object]) -> None:
+    tx.event(job.wallet, f"job:{job.id}", from_, job.state, amount=job.price or 0, why=why, set=evented(changed))

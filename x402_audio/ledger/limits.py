@@ -1,0 +1,163 @@
+"""What limits mean: merging them, naming them, windows in buckets, and what each hold adds to which counter.
+
+Pure: knows no store. A rolling window is the sum of whole buckets that touch it, so it may count a moment too long
+and never too little.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import floor
+from typing import Final, Literal
+
+from x402_audio.errors import LedgerError
+from x402_audio.ledger.book import LIVE, HoldState, Limit, Purse, Window
+
+Period = Literal["held", "ever", "month", "day", "hour"]
+
+LENGTH_S: Final = {"day": 86_400, "hour": 3_600}
+BUCKET_S: Final = {"day": 300, "hour": 10}
+REFUNDABLE: Final[frozenset[Purse]] = frozenset({"jobs", "credit", "account"})
+"""Purses whose total a refund lowers: it returns to the seller's credit, never to the wallet."""
+
+_NAMES: Final[dict[tuple[Purse, Window], str]] = {
+    ("jobs", "payment"): "MAX_PER_PAYMENT",
+    ("jobs", "job"): "MAX_PER_JOB",
+    ("jobs", "hour"): "MAX_PER_HOUR",
+    ("jobs", "day"): "MAX_PER_DAY",
+    ("jobs", "month"): "MAX_PER_MONTH",
+    ("wallet", "ever"): "MAX_TOTAL",
+    ("top-ups", "payment"): "MAX_TOP_UP",
+    ("top-ups", "day"): "MAX_TOP_UP_PER_DAY",
+}
+_SCOPES: Final = ("origin:", "payee:", "model:", "label:")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the counters need to know of one hold. Amounts in atomic units, times in ledger seconds."""
+
+    state: HoldState
+    amount: int
+    counted_at: float | None
+    refunded: int = 0
+    overcharges: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one purse has in use within one scope at one moment, atomic units."""
+
+    held: int = 0
+    ever: int = 0
+    month: int = 0
+    day: int = 0
+    hour: int = 0
+
+    def spent(self, window: Window) -> int:
+        """Settled and presumed in that window; windows of one payment or job have none."""
+        return {"hour": self.hour, "day": self.day, "month": self.month, "ever": self.ever}.get(window, 0)
+
+
+def merge(limits: Iterable[Limit]) -> list[Limit]:
+    """The effective limit per (purse, scope, window): the smallest explicit one, the default only where none is.
+
+    So a flag can raise a built-in default and nothing else. Raises LedgerError for a limit nobody could keep.
+    """
+    best: dict[tuple[Purse, str, Window], Limit] = {}
+    for limit in map(checked, limits):
+        key = (limit.purse, limit.scope, limit.window)
+        known = best.get(key)
+        if known is None or _rank(limit) < _rank(known):
+            best[key] = limit
+    return list(best.values())
+
+
+def checked(limit: Limit) -> Limit:
+    """The limit with its scope in the spelling the counters use.
+
+    Raises LedgerError for an unknown scope, a negative amount, or a job window of a purse that knows no jobs.
+    """
+    if limit.scope != "all" and (not limit.scope.startswith(_SCOPES) or limit.scope.endswith(":")):
+        raise LedgerError(f"a limit cannot have the scope {limit.scope!r}")
+    if limit.amount < 0:
+        raise LedgerError(f"a limit cannot be negative: {limit.amount}")
+    if limit.window == "job" and limit.purse != "jobs":
+        raise LedgerError(f"only the purse jobs has a limit per job, not {limit.purse}")
+    if limit.scope.startswith("payee:") and limit.scope != limit.scope.lower():
+        return Limit(limit.purse, limit.window, limit.amount, limit.scope.lower(), limit.source)
+    return limit
+
+
+def scopes_of(*, origin: str, pay_to: str, model: str, label: str) -> tuple[str, ...]:
+    """Every scope a hold with these fields counts in."""
+    named = zip(_SCOPES, (origin, pay_to.lower(), model, label), strict=True)
+    return ("all", *(kind + name for kind, name in named if name))
+
+
+def name_of(limit: Limit) -> str:
+    """The setting a person knows, with its scope, amount and source: `MAX_PER_DAY $5.00 (environment)`."""
+    name = _NAMES.get((limit.purse, limit.window), f"{limit.purse} per {limit.window}")
+    scope = "" if limit.scope == "all" else f" of {limit.scope}"
+    return f"{name}{scope} {limit.amount} ({limit.source})"
+
+
+def buckets_at(at: float) -> tuple[tuple[Period, int], ...]:
+    """The counters that money spent at that moment goes into."""
+    return (("ever", 0), ("month", month_start(at)), ("day", bucket("day", at)), ("hour", bucket("hour", at)))
+
+
+def bucket(period: Literal["day", "hour"], at: float) -> int:
+    """Start of the bucket that holds the moment. A window ending at t begins with `bucket(period, t - length)`."""
+    size = BUCKET_S[period]
+    return floor(at / size) * size
+
+
+def returns_at(period: Literal["day", "hour"], start: int) -> float:
+    """When a bucket leaves its rolling window."""
+    return float(start + BUCKET_S[period] + LENGTH_S[period])
+
+
+def month_start(at: float) -> int:
+    """Start of the moment's calendar month, UTC, Unix seconds."""
+    day = datetime.fromtimestamp(at, UTC)
+    return int(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp())
+
+
+def next_month(at: float) -> int:
+    """Start of the calendar month after the moment's, UTC, Unix seconds."""
+    return month_start(month_start(at) + 32 * 86_400)
+
+
+def parts(facts: Facts, purse: Purse) -> Iterator[tuple[Period, int, int]]:
+    """What one hold adds to a purse's counters: (period, start, amount). The only definition of it."""
+    if facts.state in LIVE:
+        yield "held", 0, facts.amount
+    elif facts.state in ("settled", "presumed"):
+        if facts.counted_at is None:
+            raise LedgerError("a hold counts as spent but not since when")
+        for period, start in buckets_at(facts.counted_at):
+            yield period, start, facts.amount
+    for at, amount in facts.overcharges:
+        for period, start in buckets_at(at):
+            yield period, start, amount
+    if facts.refunded and purse in REFUNDABLE:
+        yield "ever", 0, -facts.refunded
+
+
+def difference(before: Facts | None, after: Facts, purse: Purse) -> dict[tuple[Period, int], int]:
+    """How the counters of a purse change when a hold goes from one state to the next."""
+    change: Counter[tuple[Period, int]] = Counter()
+    for period, start, amount in parts(after, purse):
+        change[period, start] += amount
+    if before is not None:
+        for period, start, amount in parts(before, purse):
+            change[period, start] -= amount
+    return {key: amount for key, amount in change.items() if amount}
+
+
+def _rank(limit: Limit) -> tuple[bool, int]:
+    return limit.source == "default", int(limit.amount)

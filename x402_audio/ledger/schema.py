@@ -1,0 +1,203 @@
+"""The tables of the SQLite ledger as SQL text. Knows no rule of money: only shapes, keys and what may never change.
+
+Amounts are INTEGER atomic units, times REAL Unix seconds of ledger time. Addresses and nonces compare without case.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x78343032
+"""`x402`, in the file's header."""
+SCHEMA_VERSION: Final = 1
+
+TABLES: Final = """
+CREATE TABLE hold (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('direct', 'topup', 'credit', 'account')),
+    state TEXT NOT NULL CHECK (state IN ('reserved', 'signed', 'settled', 'void', 'presumed')),
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    network TEXT NOT NULL,
+    asset TEXT NOT NULL COLLATE NOCASE,
+    environment TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    pay_to TEXT NOT NULL COLLATE NOCASE,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    nonce TEXT NOT NULL COLLATE NOCASE,
+    valid_after INTEGER NOT NULL,
+    valid_before INTEGER NOT NULL,
+    method TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    body_digest TEXT NOT NULL,
+    purchase TEXT NOT NULL,
+    envelope TEXT NOT NULL,
+    job_id TEXT,
+    model TEXT NOT NULL,
+    label TEXT NOT NULL,
+    sends INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL,
+    sent_at REAL,
+    delivered_at REAL,
+    resolved_at REAL,
+    "transaction" TEXT NOT NULL DEFAULT '',
+    charge_id TEXT NOT NULL DEFAULT '',
+    evidence TEXT NOT NULL DEFAULT '',
+    refunded INTEGER NOT NULL DEFAULT 0 CHECK (refunded >= 0),
+    overcharged INTEGER NOT NULL DEFAULT 0 CHECK (overcharged >= 0),
+    late_charge INTEGER NOT NULL DEFAULT 0,
+    counted_at REAL,
+    lease_until REAL
+);
+CREATE UNIQUE INDEX hold_nonce ON hold (network, asset, wallet, nonce) WHERE nonce <> '';
+CREATE UNIQUE INDEX hold_live_job ON hold (job_id)
+    WHERE state IN ('reserved', 'signed') AND kind <> 'topup' AND job_id IS NOT NULL;
+CREATE UNIQUE INDEX hold_live_topup ON hold (wallet) WHERE state IN ('reserved', 'signed') AND kind = 'topup';
+CREATE UNIQUE INDEX hold_open_purchase ON hold (wallet, purchase)
+    WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL;
+CREATE INDEX hold_job ON hold (job_id, created_at) WHERE job_id IS NOT NULL;
+CREATE INDEX hold_state ON hold (state, created_at);
+CREATE INDEX hold_wallet ON hold (wallet, created_at);
+CREATE INDEX hold_undecided_draw ON hold (wallet, origin)
+    WHERE kind = 'credit' AND state IN ('reserved', 'signed', 'presumed');
+CREATE INDEX hold_draw ON hold (wallet, origin, resolved_at) WHERE kind = 'credit' AND state = 'settled';
+CREATE INDEX hold_late_draw ON hold (wallet, origin)
+    WHERE kind = 'credit' AND state = 'settled' AND late_charge = 1 AND refunded = 0;
+CREATE INDEX hold_payee ON hold (origin, pay_to, state) WHERE pay_to <> '';
+CREATE TRIGGER hold_fields_never_change BEFORE UPDATE OF id, kind, wallet, network, asset, environment, origin, pay_to,
+    amount, nonce, valid_after, valid_before, method, resource, body_digest, purchase, job_id, model, label, created_at,
+    late_charge ON hold
+BEGIN SELECT RAISE(ABORT, 'the fields of a hold never change'); END;
+CREATE TRIGGER hold_never_goes BEFORE DELETE ON hold
+BEGIN SELECT RAISE(ABORT, 'a hold is never deleted'); END;
+
+CREATE TABLE entry (
+    hold_id TEXT NOT NULL REFERENCES hold (id),
+    kind TEXT NOT NULL CHECK (kind IN ('refund', 'overcharge')),
+    charge_id TEXT NOT NULL,
+    at REAL NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    PRIMARY KEY (hold_id, kind, charge_id)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX entry_one_refund ON entry (hold_id) WHERE kind = 'refund';
+
+CREATE TABLE secret (hold_id TEXT PRIMARY KEY REFERENCES hold (id), bytes BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE use (
+    purse TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    period TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (purse, scope, period, start)
+) WITHOUT ROWID;
+CREATE TABLE tracked (scope TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO tracked VALUES ('all');
+CREATE TABLE spending_limit (
+    purse TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    "window" TEXT NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (purse, scope, "window")
+) WITHOUT ROWID;
+
+CREATE TABLE job (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    network TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    label TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    api_url TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    model TEXT NOT NULL,
+    request TEXT NOT NULL,
+    options TEXT NOT NULL,
+    state TEXT NOT NULL,
+    parked_reason TEXT,
+    resume_state TEXT,
+    queue_id TEXT NOT NULL DEFAULT '',
+    price INTEGER,
+    missing INTEGER,
+    due REAL NOT NULL,
+    deadline REAL NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 1,
+    last_error TEXT NOT NULL DEFAULT '',
+    content_type TEXT NOT NULL DEFAULT '',
+    file_sha256 TEXT NOT NULL DEFAULT '',
+    file_bytes INTEGER NOT NULL DEFAULT 0,
+    path TEXT NOT NULL DEFAULT '',
+    refunded TEXT NOT NULL DEFAULT '',
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    queued_at REAL,
+    owner TEXT NOT NULL DEFAULT '',
+    lease_until REAL NOT NULL DEFAULT 0,
+    lease_s REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX job_unfinished ON job (created_at)
+    WHERE state NOT IN ('completed', 'failed', 'cancelled', 'expired');
+CREATE INDEX job_state ON job (state, created_at);
+CREATE INDEX job_wallet ON job (wallet, created_at);
+CREATE INDEX job_digest ON job (digest, created_at);
+
+CREATE TABLE reading (
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    origin TEXT NOT NULL,
+    balance INTEGER NOT NULL,
+    diem INTEGER,
+    books INTEGER NOT NULL,
+    trust TEXT NOT NULL,
+    fallen_by INTEGER NOT NULL,
+    read_at REAL NOT NULL,
+    minimum_top_up INTEGER NOT NULL,
+    PRIMARY KEY (wallet, origin)
+) WITHOUT ROWID;
+CREATE TABLE payee (
+    origin TEXT NOT NULL,
+    network TEXT NOT NULL,
+    address TEXT NOT NULL COLLATE NOCASE,
+    state TEXT NOT NULL CHECK (state IN ('provisional', 'pinned', 'allowed', 'any')),
+    how TEXT NOT NULL,
+    PRIMARY KEY (origin, network, address)
+) WITHOUT ROWID;
+CREATE TABLE suspension (
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    origin TEXT NOT NULL,
+    what TEXT NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (wallet, origin, what)
+) WITHOUT ROWID;
+CREATE TABLE brake (what TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE seller (origin TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    subject TEXT NOT NULL,
+    "from" TEXT NOT NULL,
+    "to" TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    data TEXT NOT NULL,
+    previous_hash TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+CREATE INDEX event_wallet ON event (wallet, seq);
+CREATE INDEX event_subject ON event (subject, seq);
+CREATE TRIGGER event_never_changes BEFORE UPDATE ON event
+BEGIN SELECT RAISE(ABORT, 'an event never changes'); END;
+CREATE TRIGGER event_never_goes BEFORE DELETE ON event
+BEGIN SELECT RAISE(ABORT, 'an event is never deleted'); END;
+"""
+
+CREATE: Final = f"""
+BEGIN IMMEDIATE;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+{TABLES}
+COMMIT;
+"""

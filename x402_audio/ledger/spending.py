@@ -1,0 +1,193 @@
+"""Limits and counters inside one transaction: what is in use, whether a wish fits, and keeping the counters exact.
+
+Counters are derived from the holds (`limits.parts`) and written in the same transaction; a scope is counted from the
+moment a limit first needs it, its past then being summed up once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from x402_audio.errors import BudgetExceeded, PaymentRefused
+from x402_audio.ledger import limits as rules
+from x402_audio.ledger.book import PURSES, Hold, HoldKind, Limit, Purse, Reserve
+from x402_audio.ledger.database import Transaction, View
+from x402_audio.ledger.limits import Facts, Period, Use
+from x402_audio.money import Usdc
+
+_OWN_LIMITS: Final = 'SELECT purse, scope, "window", amount FROM spending_limit'
+_TRACKED: Final = "SELECT scope FROM tracked WHERE scope IN (?, ?, ?, ?, ?)"
+_IS_TRACKED: Final = "SELECT 1 FROM tracked WHERE scope = ?"
+_TRACK: Final = "INSERT INTO tracked VALUES (?)"
+_ADD: Final = (
+    "INSERT INTO use VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (purse, scope, period, start) DO UPDATE SET amount = amount + excluded.amount"
+)
+_USE: Final = """
+    SELECT 'held', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'held' AND start = 0
+    UNION ALL
+    SELECT 'ever', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'ever' AND start = 0
+    UNION ALL
+    SELECT 'month', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'month' AND start = ?3
+    UNION ALL
+    SELECT 'day', sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'day' AND start >= ?4
+    UNION ALL
+    SELECT 'hour', sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'hour' AND start >= ?5
+"""
+_BUCKETS: Final = (
+    "SELECT start, amount FROM use WHERE purse = ? AND scope = ? AND period = ? AND start >= ? ORDER BY start"
+)
+_JOB_TOTAL: Final = (
+    "SELECT coalesce(sum(CASE WHEN state = 'void' THEN 0 ELSE amount END + overcharged - refunded), 0)"
+    " FROM hold WHERE job_id = ? AND kind <> 'topup'"
+)
+_HOLDS_OF: Final = {
+    "all": "SELECT id, kind, state, amount, counted_at, refunded FROM hold",
+    "origin": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE origin = ?",
+    "payee": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE pay_to = ?",
+    "model": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE model = ?",
+    "label": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE label = ?",
+}
+_OVERCHARGES: Final = "SELECT hold_id, at, amount FROM entry WHERE kind = 'overcharge'"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What was checked for a wish: the limits that concern it and the scopes its counters go to."""
+
+    checked: tuple[Limit, ...]
+    scopes: tuple[str, ...]
+
+
+def effective(tx: View, given: Sequence[Limit]) -> list[Limit]:
+    """The given limits merged with the ledger's own."""
+    own = (Limit(row[0], row[2], Usdc(row[3]), row[1], "ledger") for row in tx.all(_OWN_LIMITS))
+    return rules.merge([*given, *own])
+
+
+def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
+    """Every limit that concerns the wish has room for it. Raises BudgetExceeded, or PaymentRefused by label."""
+    merged = effective(tx, given)
+    if any(limit.scope.startswith("label:") for limit in merged):
+        if not wish.label or not any(limit.scope == f"label:{wish.label}" for limit in merged):
+            raise PaymentRefused(f"the label {wish.label!r} has no limit, and labels are limited here",
+                                 next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
+    purses = PURSES[wish.kind]
+    scopes = rules.scopes_of(origin=wish.origin, pay_to=wish.pay_to, model=wish.model, label=wish.label)
+    concerned = tuple(limit for limit in merged if limit.purse in purses and limit.scope in scopes)
+    for scope in {limit.scope for limit in concerned} - {"all"}:
+        track(tx, scope)
+    used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concerned}}
+    for limit in concerned:
+        _check(tx, limit, wish, used[limit.purse, limit.scope])
+    return Room(concerned, tracked(tx, scopes))
+
+
+def use_of(tx: Transaction, purse: Purse, scope: str) -> Use:
+    """The counters of a purse within a scope, now."""
+    rows = tx.all(_USE, (
+        purse, scope, rules.month_start(tx.now), rules.bucket("day", tx.now - rules.LENGTH_S["day"]),
+        rules.bucket("hour", tx.now - rules.LENGTH_S["hour"]),
+    ))  # fmt: skip
+    return Use(**{period: amount or 0 for period, amount in rows})
+
+
+def oldest_return(tx: Transaction, limit: Limit, missing: int) -> float | None:
+    """When so much of a window's spending has come back, Unix seconds; None when time alone does not bring it."""
+    if limit.window == "month":
+        spent = use_of(tx, limit.purse, limit.scope).month
+        return float(rules.next_month(tx.now)) if 0 < missing <= spent else None
+    if limit.window not in ("hour", "day"):
+        return None
+    period: Literal["hour", "day"] = limit.window
+    first = rules.bucket(period, tx.now - rules.LENGTH_S[period])
+    freed = 0
+    for start, amount in tx.all(_BUCKETS, (limit.purse, limit.scope, period, first)):
+        freed += amount
+        if freed >= missing > 0:
+            return rules.returns_at(period, start)
+    return None
+
+
+def tracked(tx: Transaction, scopes: Sequence[str]) -> tuple[str, ...]:
+    """Those of a hold's scopes that have counters."""
+    padded = (*scopes, *[""] * (5 - len(scopes)))
+    return tuple(sorted(row[0] for row in tx.all(_TRACKED, padded)))
+
+
+def track(tx: Transaction, scope: str) -> None:
+    """Keep counters for a scope from now on; its past is summed up here, once."""
+    if tx.one(_IS_TRACKED, (scope,)):
+        return
+    tx.run(_TRACK, (scope,))
+    for (purse, period, start), amount in recount(tx, scope).items():
+        tx.run(_ADD, (purse, scope, period, start, amount))
+
+
+def recount(tx: Transaction, scope: str) -> dict[tuple[Purse, Period, int], int]:
+    """The counters of a scope as the holds say they must be."""
+    kind, _, name = scope.partition(":")
+    extra: dict[str, list[tuple[float, int]]] = {}
+    for hold_id, at, amount in tx.all(_OVERCHARGES):
+        extra.setdefault(hold_id, []).append((at, amount))
+    totals: dict[tuple[Purse, Period, int], int] = {}
+    for hold_id, hold_kind, state, amount, counted_at, refunded in tx.all(_HOLDS_OF[kind], (name,) if name else ()):
+        facts = Facts(state, amount, counted_at, refunded, tuple(extra.get(hold_id, ())))
+        for purse in PURSES[hold_kind]:
+            for period, start, part in rules.parts(facts, purse):
+                totals[purse, period, start] = totals.get((purse, period, start), 0) + part
+    return totals
+
+
+def count(tx: Transaction, kind: HoldKind, scopes: Sequence[str], before: Facts | None, after: Facts) -> None:
+    """Move every counter of a hold from what it was to what it is."""
+    rows = [
+        (purse, scope, period, start, amount)
+        for purse in PURSES[kind]
+        for (period, start), amount in rules.difference(before, after, purse).items()
+        for scope in scopes
+    ]
+    if rows:
+        tx.many(_ADD, rows)
+
+
+def facts_of(hold: Hold, overcharges: tuple[tuple[float, int], ...] = ()) -> Facts:
+    """A hold as the counters see it. `overcharges` are those not counted yet."""
+    return Facts(hold.state, hold.amount, hold.counted_at, hold.refunded, overcharges)
+
+
+def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
+    spent, held = used.spent(limit.window), used.held
+    if limit.window == "payment":
+        spent = held = 0
+    elif limit.window == "job":
+        row = tx.one(_JOB_TOTAL, (wish.job_id,)) if wish.job_id is not None else None
+        spent, held = (row[0] if row else 0), 0
+    missing = spent + held + wish.amount - limit.amount
+    if missing <= 0:
+        return
+    back = oldest_return(tx, limit, missing)
+    raise BudgetExceeded(
+        f"over {rules.name_of(limit)}: spent {Usdc(spent)}, held {Usdc(held)}, needed {wish.amount}",
+        next_step=_next_step(limit, back, held),
+        owner="human" if back is None else "time",
+        retry="never" if back is None else "later",
+        limit=rules.name_of(limit), amount=int(limit.amount), spent=spent, held=held, needed=int(wish.amount),
+        returns_at=back,
+    )  # fmt: skip
+
+
+def _next_step(limit: Limit, back: float | None, held: int) -> str:
+    raising = "on a terminal, the owner may raise it: x402-audio budget set"
+    if back is not None:
+        return f"room comes back at {datetime.fromtimestamp(back, UTC):%Y-%m-%d %H:%M:%S} UTC; or {raising}"
+    waiting = "wait until open payments are decided: x402-audio reconcile; or " if held else ""
+    return waiting + raising
+
+
+def totals_of(rows: Sequence[tuple[Purse, str, Period, int, int]]) -> Mapping[tuple[Purse, str, Period, int], int]:
+    """Counter rows as a mapping, zeros left out."""
+    return {row[:4]: row[4] for row in rows if row[4]}

@@ -1,0 +1,72 @@
+"""The ledger in one SQLite file: the contract of `book.Ledger`, put together from its parts.
+
+The verbs live in `holds`, `jobs_book`, `credit_book` and `owner_acts`; the file in `database`; proof in `replay`.
+Knows no wire, no HTTP and no keys.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from x402_audio.clock import Clock, Random
+from x402_audio.ledger import replay
+from x402_audio.ledger.book import Event, Finding
+from x402_audio.ledger.credit_book import CreditVerbs
+from x402_audio.ledger.database import Database
+from x402_audio.ledger.holds import HoldVerbs
+from x402_audio.ledger.jobs_book import JobVerbs
+from x402_audio.ledger.owner_acts import OwnerActs
+from x402_audio.ledger.rows import SELECT_EVENT, event_from
+
+_HEADS: Final = (
+    "SELECT wallet, hash FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY wallet) ORDER BY wallet"
+)
+
+
+class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, OwnerActs):
+    """Books in a file of mode 0600, shared by any number of threads and processes of one machine.
+
+    Raises LedgerError when the file is not safe to keep money's books in, LedgerBusy after 30 s of waiting.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock, random: Random, create: bool = True) -> None:
+        self._database = Database(path, clock=clock, random=random, create=create)
+
+    @property
+    def path(self) -> str:
+        """The file, absolute."""
+        return self._database.path
+
+    def now(self) -> float:
+        """See `Ledger.now`."""
+        return self._database.now()
+
+    def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]:
+        """See `Ledger.events`. Oldest first."""
+        words, values = ["1"], list[str]()
+        for column, value in (("wallet", wallet), ("subject", subject)):
+            if value is not None:
+                words.append(f"{column} = ?")
+                values.append(value)
+        with self._database.reading() as view:
+            rows = view.all(f"{SELECT_EVENT} WHERE {' AND '.join(words)} ORDER BY seq", values)
+        return [event_from(row) for row in rows]
+
+    def verify(self) -> list[Finding]:
+        """See `Ledger.verify`."""
+        with self._database.reading() as view:
+            return replay.verify(view)
+
+    def heads(self) -> dict[str, str]:
+        """See `Ledger.heads`."""
+        with self._database.reading() as view:
+            return {row[0]: row[1] for row in view.all(_HEADS)}
+
+    def backup(self, path: str) -> None:
+        """See `Ledger.backup`: the whole ledger, secrets included, into a new file of mode 0600."""
+        self._database.backup(path)
+
+    def close(self) -> None:
+        """See `Ledger.close`. Any later call opens the file again."""
+        self._database.close()
