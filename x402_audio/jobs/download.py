@@ -1,0 +1,188 @@
+"""From a streamed answer to a file that is safe: part file → size → decoded → fsync → hash → rename → folder fsync.
+
+Only then may the seller be told to delete its copy (ledger invariant I8). Knows no seller and no ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import httpx
+
+from x402_audio.clock import Clock
+from x402_audio.errors import BadDownload, ConfigurationError
+from x402_audio.flow import Flow, call, chunk, close
+
+FILE_BYTES_MAX: Final = 1024 * 1024 * 1024
+DOWNLOAD_TOTAL_S: Final = 3600
+EXTENSIONS: Final = {
+    "audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav",
+    "audio/flac": "flac", "audio/x-flac": "flac", "audio/ogg": "ogg", "audio/opus": "opus", "audio/aac": "aac",
+    "audio/mp4": "m4a", "audio/x-m4a": "m4a", "audio/webm": "webm", "audio/aiff": "aiff",
+}  # fmt: skip
+_EDGE_S: Final = 0.5
+_SAFE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file that is safe on disk. sha256 hex; duration in seconds, 0 where the library cannot decode the type."""
+
+    path: Path
+    sha256: str
+    bytes: int
+    content_type: str
+    duration_seconds: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Part:
+    path: Path
+    file: BinaryIO
+    digest: object = field(default_factory=hashlib.sha256)
+    size: int = 0
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.digest.update(data)  # type: ignore[attr-defined]
+        self.size += len(data)
+
+
+def file_name(job_id: str, content_type: str) -> str:
+    """`<job-id>.<extension of the content type>`, safe as one path part."""
+    return f"{_SAFE_NAME.sub('_', job_id).strip('._') or 'track'}.{extension_of(content_type)}"
+
+
+def extension_of(content_type: str) -> str:
+    return EXTENSIONS.get(content_type.split(";")[0].strip().lower(), "audio")
+
+
+def check_writable(target: Path, *, force: bool) -> None:
+    """Refuse, before any money, a place where the file could not be put. Raises ConfigurationError."""
+    if target.is_dir():
+        raise ConfigurationError(f"{target} is a folder", next_step="name a file with --output")
+    if target.exists() and not force:
+        raise ConfigurationError(f"{target} exists already", next_step="choose another --output, or give --force")
+    folder = target.parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"the folder {folder} does not exist", next_step=f"mkdir -p {folder}")
+    probe = folder / f".{target.name[:80]}.{os.getpid()}.try"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        probe.unlink()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{folder} cannot be written ({why})", next_step="choose another --output") from None
+
+
+def save_stream(
+    response: httpx.Response, target: Path, *, job_id: str, force: bool, clock: Clock
+) -> Flow[Saved]:
+    """Stream an audio answer to `target`. The response is closed here. Raises BadDownload; the part file is dropped."""
+    content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    declared = _declared(response)
+    part_path = target.parent / f".{target.name[:80]}.{hashlib.sha256(job_id.encode()).hexdigest()[:12]}.part"
+    part = yield from call(lambda: _Part(part_path, part_path.open("wb")))
+    try:
+        yield from _receive(response, part, declared, job_id, clock)
+        return (yield from call(lambda: _finish(part, target, content_type, force, job_id)))
+    except (BadDownload, httpx.TransportError, OSError) as error:
+        part.file.close()
+        part_path.unlink(missing_ok=True)
+        if isinstance(error, BadDownload):
+            raise
+        reason = f"the download broke off ({type(error).__name__})"
+        raise BadDownload(reason, job_id=job_id) from None
+
+
+def _receive(
+    response: httpx.Response, part: _Part, declared: int | None, job_id: str, clock: Clock
+) -> Flow[None]:
+    end = clock.monotonic() + DOWNLOAD_TOTAL_S
+    while data := (yield from chunk(response)):
+        yield from call(lambda d=data: part.write(d))  # type: ignore[misc]
+        if part.size > FILE_BYTES_MAX or (declared is not None and part.size > declared):
+            raise BadDownload(f"the audio is longer than declared ({part.size} bytes and more)", job_id=job_id)
+        if clock.monotonic() > end:
+            raise BadDownload("the download took more than an hour", job_id=job_id)
+    yield from close(response)
+    if declared is not None and part.size != declared:
+        raise BadDownload(f"{part.size} of {declared} bytes arrived", job_id=job_id)
+    if part.size == 0:
+        raise BadDownload("the audio is empty", job_id=job_id)
+
+
+def _declared(response: httpx.Response) -> int | None:
+    if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        return None
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def _finish(part: _Part, target: Path, content_type: str, force: bool, job_id: str) -> Saved:
+    """Blocking: check, sync, rename, sync the folder."""
+    part.file.flush()
+    seconds, warnings = decode(part.path, job_id)
+    os.fsync(part.file.fileno())
+    part.file.close()
+    sha256 = part.digest.hexdigest()  # type: ignore[attr-defined]
+    wanted, given = target.suffix.lstrip(".").lower(), extension_of(content_type)
+    if wanted and given != "audio" and wanted != given:
+        warnings = (*warnings, f"the seller sent {content_type}, the file is named .{wanted}")
+    if not force and target.exists() and _hash_of(target) != sha256:
+        aside = target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}")
+        warnings = (*warnings, f"{target.name} appeared meanwhile and was kept; the track is {aside.name}")
+        target = aside
+    os.replace(part.path, target)
+    _sync_folder(target.parent)
+    return Saved(target, sha256, part.size, content_type, seconds, warnings)
+
+
+def is_same_file(path: Path, sha256: str) -> bool:
+    """The file is there and has that hash."""
+    return bool(sha256) and path.is_file() and _hash_of(path) == sha256
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def decode(path: Path, job_id: str = "") -> tuple[float, tuple[str, ...]]:
+    """Decode the file's beginning and end by the audio library; seconds of sound and warnings. Raises BadDownload."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as sound:
+            edge = max(1, int(sound.samplerate * _EDGE_S))
+            if sound.frames <= 0 or len(sound.buffer_read(min(edge, sound.frames), dtype="int16")) == 0:
+                raise BadDownload("the audio has no sound in it", job_id=job_id)
+            sound.seek(max(0, sound.frames - edge))
+            if len(sound.buffer_read(min(edge, sound.frames), dtype="int16")) == 0:
+                raise BadDownload("the audio breaks off before its end", job_id=job_id)
+            return sound.frames / sound.samplerate, ()
+    except soundfile.LibsndfileError:
+        if _undecodable_container(path):
+            return 0.0, ("this audio type was not decoded here; only its size was checked",)
+        raise BadDownload("what arrived is not audio the library can decode", job_id=job_id) from None
+
+
+def _undecodable_container(path: Path) -> bool:
+    """AAC, MP4 and WebM are audio too, but the library does not read them."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[:2] in (b"\xff\xf1", b"\xff\xf9")

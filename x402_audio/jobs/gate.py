@@ -1,0 +1,131 @@
+"""The balance gate: may this job draw on prepaid credit now; if not, top up once or say what is missing.
+
+Two doors: before a job is queued, and while it polls. A reading that cannot be trusted never opens it. The last word
+is the ledger's, in the reserving transaction; here the seller is asked and the owner's top-up limits are used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from x402_audio.errors import InsufficientBalance, ProtocolError, X402AudioError
+from x402_audio.flow import Flow, call
+from x402_audio.jobs.desk import Desk, JobOptions
+from x402_audio.ledger.book import JobRecord, Reading
+from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.prepaid import Account, TopUp, finish_top_up, read_credit, top_up, trusted_credit
+
+WATCH_EVERY_S: Final = 10.0
+TOP_UP_SOURCES: Final = ("top-ups", "payment")
+
+
+def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> Flow[None]:
+    """Return when credit covers price and floor. Raises InsufficientBalance with the amount missing."""
+    needed = price + desk.provider.floor
+    reading = yield from _reading(desk, account, job, needed)
+    if _covers(reading, price, needed):
+        return
+    missing = needed - reading.available
+    if reading.trust != "agreed":
+        raise _untrusted(reading, needed)
+    if reading.diem is not None:
+        raise _short(
+            f"this wallet draws DIEM first and {Usdc(reading.diem)} is left; a top-up would not be used",
+            reading, needed, missing, next_step="wait for the DIEM epoch (UTC midnight) or stake more",
+        )  # fmt: skip
+    options = JobOptions.from_json(job.options)
+    limits = (*desk.limits, *options.limits())
+    if desk.payer is None or not top_ups_on(desk, limits):
+        raise _short(f"credit lacks {missing}; automatic top-ups are off", reading, needed, missing)
+    policy = desk.policy(options, None)
+    wish = TopUp(
+        missing=missing, amount=None, limits=limits, allowed=desk.top_ups_allowed, job_id=job.id, epoch=job.epoch,
+        label=job.label,
+    )  # fmt: skip
+    yield from top_up(account, desk.payer, policy, wish)
+    reading = yield from _reading(desk, account, job, needed)
+    if not _covers(reading, price, needed):
+        raise _short("the top-up did not cover the job", reading, needed, needed - reading.available)
+
+
+def finish_open_top_up(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:
+    """Take up the job's own top-up that a killed process left open."""
+    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("reserved", "signed"), kind="topup"))
+    for hold in holds:
+        if desk.payer is not None:
+            yield from finish_top_up(account, desk.payer, hold)
+
+
+def watch(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:
+    """The second door: keep reading while jobs poll; a fall is booked and told by the reading itself."""
+    known = yield from call(lambda: desk.ledger.reading(account.wallet, account.origin))
+    now = yield from call(desk.ledger.now)
+    if known is not None and now - known.read_at < WATCH_EVERY_S:
+        return
+    try:
+        yield from read_credit(account)
+    except X402AudioError as error:
+        desk.tell("warning", f"the balance could not be read: {error.message}", job)
+
+
+def may_go_on(desk: Desk, account: Account, job: JobRecord) -> Flow[bool]:
+    """For a job parked for funds: credit covers it and every older job that waits for the same credit."""
+    try:
+        reading = yield from trusted_credit(account)
+    except X402AudioError:
+        return False
+    waiting = yield from call(lambda: desk.ledger.jobs(wallet=job.wallet, states=("parked",)))
+    older = [
+        other for other in waiting
+        if other.parked_reason == "funds" and other.origin == job.origin and other.created_at < job.created_at
+    ]  # fmt: skip
+    ahead = sum((other.price or ZERO) for other in older if other.resume_state != "queued")
+    price = job.price or ZERO
+    return _covers(reading, price, price + desk.provider.floor + ahead)
+
+
+def top_ups_on(desk: Desk, limits: tuple[object, ...]) -> bool:
+    """The owner allows automatic top-ups of some size."""
+    effective = desk.ledger.effective_limits(limits)  # type: ignore[arg-type]
+    return any((limit.purse, limit.window) == TOP_UP_SOURCES and limit.amount > 0 for limit in effective)
+
+
+def _reading(desk: Desk, account: Account, job: JobRecord, needed: Usdc) -> Flow[Reading]:
+    try:
+        reading = yield from trusted_credit(account)
+    except ProtocolError as error:
+        raise InsufficientBalance(
+            f"the seller's balance cannot be trusted ({error.message}); nothing is bought on it",
+            balance=ZERO, needed=needed, missing=needed, suggested_top_up=ZERO, next_step="run: x402-audio balance",
+        ) from None  # fmt: skip
+    desk.tell(
+        "credit", f"credit {reading.balance}", job,
+        balance_atomic=int(reading.balance), available_atomic=int(reading.available), needed_atomic=int(needed),
+    )  # fmt: skip
+    return reading
+
+
+def _covers(reading: Reading, price: Usdc, needed: Usdc) -> bool:
+    if reading.trust != "agreed":
+        return False
+    return reading.available >= needed or (reading.diem is not None and reading.diem >= price)
+
+
+def _untrusted(reading: Reading, needed: Usdc) -> InsufficientBalance:
+    if reading.trust == "fallen":
+        text = f"credit fell by {reading.fallen_by} more than our own jobs explain; nothing new is bought on it"
+        step = "find the other spender, then run: x402-audio reconcile"
+    else:
+        text = "the seller's balance changes from one reading to the next; nothing is bought on it"
+        step = "repeat later, or run: x402-audio balance"
+    return _short(text, reading, needed, Usdc(max(needed - reading.available, 0)), next_step=step)
+
+
+def _short(
+    text: str, reading: Reading, needed: Usdc, missing: Usdc, next_step: str | None = None
+) -> InsufficientBalance:
+    suggested = Usdc(max(missing.ceil_to_cent(), reading.minimum_top_up))
+    step = next_step or f"x402-audio top-up {suggested.usd}, or repeat with --max-top-up {suggested.usd}"
+    return InsufficientBalance(
+        text, balance=reading.balance, needed=needed, missing=missing, suggested_top_up=suggested, next_step=step
+    )
