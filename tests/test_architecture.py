@@ -163,7 +163,7 @@ def test_version_and_help_import_no_third_party_package(argument: str) -> None:
         "print(sorted(new), file=sys.stderr)"
     )
     command = [sys.executable, "-c", asked, argument]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    ended = subprocess.run(command, cwd=HOUSE.parent, capture_output=True, text=True, check=True, timeout=60)
     assert ended.stderr.strip() == "['x402_audio']"
 
 

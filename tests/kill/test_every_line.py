@@ -1,0 +1,309 @@
+"""The real command is killed at every commit, sync, rename and request of its walk, and resumed: nothing is paid twice.
+
+An undisturbed walk is traced and its points counted. Then, for each of them, a new wallet with a new ledger walks the
+same way, its process group is killed there with SIGKILL, and `resume` must end with one payment, one job and one good
+file by the seller's own books. What a kill cannot show - that a sync came before a send - is read from the trace.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.kill.tracer import Run, Step, run, unsynced_before
+from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
+from x402_audio.sandbox.audio import find_queue_id
+
+WORKERS = 2
+RESUMES_MAX = 3
+PROMPT = "warm indie folk, 120 BPM"
+SPENDING = {
+    "topup": ["POST /api/v1/x402/top-up +payment", "POST /api/v1/audio/queue"],
+    "direct-v1": ["POST /api/v1/audio/queue +payment"],
+    "direct-v2": ["POST /api/v1/audio/queue +payment"],
+}
+"""The requests that can spend, in their order."""
+WALKS = {"topup": "venice", "direct-v1": "direct-v1", "direct-v2": "direct-v2"}
+
+
+class PatientSeller(SandboxSeller):
+    """A seller whose job is ready at the second look: every walk has one waiting poll, however slow the machine."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(mode=mode, job_seconds=3600, limits=Limits.off())
+
+    def note_request(self, method: str, path: str, status: int, wallet: str, code: str) -> None:
+        super().note_request(method, path, status, wallet, code)
+        if path.endswith("/audio/retrieve"):
+            with self.lock:
+                for job in self.jobs.values():
+                    job.ready_at = min(job.ready_at, self.now())
+
+
+@dataclass
+class Buyer:
+    """One new wallet with a folder of its own, at one seller."""
+
+    server: SandboxServer
+    folder: Path
+    key: int
+    runs: list[Run] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+
+    @property
+    def wallet(self) -> str:
+        from eth_keys.datatypes import PrivateKey
+
+        return PrivateKey(self.key.to_bytes(32, "big")).public_key.to_address()
+
+    @property
+    def track(self) -> Path:
+        return self.folder / "tracks" / "t.mp3"
+
+    def generate(self, shim: Path | None = None, kill: tuple[int, str] | None = None) -> Run:
+        (self.folder / "tracks").mkdir(exist_ok=True)
+        provider = "venice" if self.server.seller.mode == "venice" else "direct"
+        return self._run(
+            ["generate", PROMPT, "--model", "elevenlabs-music", "--duration", "60", "--max-price", "1",
+             "--max-top-up", "5", "--job-id", "k", "--output", str(self.track), "--poll-interval", "0.05",
+             "--provider", provider, "--api-url", self.server.api_url, "--json"],
+            shim, kill,
+        )  # fmt: skip
+
+    def resume(self) -> Run:
+        return self._run(["resume", "k", "--poll-interval", "0.05", "--json"])
+
+    def verify(self) -> Run:
+        return self._run(["ledger", "verify", "--json"])
+
+    def _run(self, words: list[str], shim: Path | None = None, kill: tuple[int, str] | None = None) -> Run:
+        ended = run(
+            [sys.executable, "-m", "x402_audio", *words],
+            folder=self.folder,
+            environment={
+                "X402_AUDIO_PRIVATE_KEY": f"0x{self.key:064x}",
+                "X402_AUDIO_STATE_DIR": str(self.folder / "state"),
+                "X402_AUDIO_API_URL": self.server.api_url,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+            shim=shim,
+            kill=kill,
+        )
+        self.runs.append(ended)
+        return ended
+
+    def story(self) -> str:
+        """What every command of this buyer said, for the person who reads a failure."""
+        return "\n".join(f"exit {ended.exit_code}: {ended.stdout}{ended.stderr}" for ended in self.runs)
+
+
+@pytest.fixture
+def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Walk]:
+    with ExitStack() as servers:
+        yield Walk(
+            request.param,
+            tmp_path,
+            [
+                servers.enter_context(SandboxServer(PatientSeller(WALKS[request.param])))
+                for _ in range(WORKERS)
+            ],
+        )
+
+
+class Walk:
+    """One way to pay; makes buyers, each with its own key, ledger and output folder."""
+
+    def __init__(self, name: str, folder: Path, servers: Sequence[SandboxServer]) -> None:
+        self.name = name
+        self._folder = folder
+        self._servers: SimpleQueue[SandboxServer] = SimpleQueue()
+        for server in servers:
+            self._servers.put(server)
+        self._keys = count(1)
+        self._lock = threading.Lock()
+
+    def borrow(self) -> SandboxServer:
+        return self._servers.get()
+
+    def give_back(self, server: SandboxServer) -> None:
+        self._servers.put(server)
+
+    def buyer(self, server: SandboxServer, name: str) -> Buyer:
+        with self._lock:
+            key = next(self._keys) + (sorted(WALKS).index(self.name) + 1 << 32)
+        return Buyer(server, self._folder / name, key)
+
+
+def kill_points(steps: Sequence[Step]) -> list[tuple[Step, str]]:
+    """Before each point, and after those by which the seller or the disk learns something.
+
+    After a sync is before the next point: between two points a process changes nothing but its memory.
+    """
+    return [
+        (step, step.when)
+        for step in steps
+        if step.point and (step.when == "before" or step.kind in ("request", "body", "answer", "rename"))
+    ]
+
+
+def judge(buyer: Buyer) -> list[str]:
+    """What is wrong by the seller's books, the file and our ledger; nothing, if all is well."""
+    import soundfile
+
+    from x402_audio.clock import SystemClock, system_random
+    from x402_audio.ledger.sqlite import SqliteLedger
+
+    wrong: list[str] = []
+    books: dict[str, Any] = buyer.server.seller.books()
+    payments = [payment for payment in books["payments"] if payment["from"].lower() == buyer.wallet]
+    jobs = [job for job in books["jobs"] if job["wallet"].lower() == buyer.wallet]
+    if len(payments) != 1:
+        wrong.append(f"{len(payments)} payments")
+    if len(jobs) != 1:
+        wrong.append(f"{len(jobs)} jobs")
+    if not buyer.track.exists():
+        return [*wrong, "no file"]
+    data = buyer.track.read_bytes()
+    frames = soundfile.info(io.BytesIO(data)).duration
+    if not 59 <= frames <= 61:
+        wrong.append(f"a file of {frames} s")
+    if jobs and find_queue_id(data) != jobs[0]["queue_id"]:
+        wrong.append("another job's file")
+    if left := [path.name for path in buyer.track.parent.iterdir() if path != buyer.track]:
+        wrong.append(f"left over beside the file: {left}")
+    ledger = SqliteLedger(buyer.folder / "state" / "ledger.db", clock=SystemClock(), random=system_random)
+    try:
+        wrong += [finding.text for finding in ledger.verify()]
+    finally:
+        ledger.close()
+    return wrong
+
+
+def revive(buyer: Buyer) -> list[str]:
+    """Resume until done; a job that was never stored is asked for again, under the same id."""
+    for _ in range(RESUMES_MAX):
+        resumed = buyer.resume()
+        if resumed.exit_code == 2:
+            resumed = buyer.generate()
+        if resumed.exit_code == 0:
+            return []
+    return [f"not done after {RESUMES_MAX} resumes"]
+
+
+def kill_and_resume(walk: Walk, shim: Path, step: Step, when: str) -> list[str]:
+    server = walk.borrow()
+    try:
+        buyer = walk.buyer(server, f"{walk.name}-{step.point}-{when}")
+        killed = buyer.generate(shim, (step.point, when))
+        if killed.exit_code != -signal.SIGKILL:
+            wrong = ["it was not killed"]
+        elif (killed.steps[-1].name, killed.steps[-1].when) != (step.name, when):
+            wrong = [f"killed at {killed.steps[-1]}: not the same walk"]
+        else:
+            wrong = revive(buyer) + judge(buyer)
+    finally:
+        walk.give_back(server)
+    return (
+        [f"{walk.name}, killed {when} point {step.point} ({step.name}): {wrong}\n{buyer.story()}"]
+        if wrong
+        else []
+    )
+
+
+def undisturbed(walk: Walk, shim: Path) -> Run:
+    server = walk.borrow()
+    buyer = walk.buyer(server, f"{walk.name}-undisturbed")
+    done = buyer.generate(shim)
+    assert done.exit_code == 0, buyer.story()
+    assert judge(buyer) == []
+    assert buyer.verify().exit_code == 0, buyer.story()
+    walk.give_back(server)
+    return done
+
+
+@pytest.mark.parametrize("walk", WALKS, indirect=True)
+def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
+    walk: Walk, shim: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = undisturbed(walk, shim)
+    kills = kill_points(done.steps)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        failed = [
+            text for texts in pool.map(lambda at: kill_and_resume(walk, shim, *at), kills) for text in texts
+        ]
+    visited = {step.point for step, _ in kills}
+    kinds = Counter(step.kind for step in {step.point: step for step, _ in kills}.values())
+    with capsys.disabled():
+        told = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        print(
+            f"\n{walk.name}: {len(visited)} points ({told}), {len(kills)} kills, {len(kills) - len(failed)} resumed"
+        )
+    assert not failed, "\n\n".join(failed)
+    assert len(visited) == done.points
+
+
+@pytest.mark.parametrize("walk", WALKS, indirect=True)
+def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk, shim: Path) -> None:
+    steps = undisturbed(walk, shim).steps
+
+    def spends(step: Step) -> bool:
+        return step.kind == "request" and step.subject in SPENDING[walk.name]
+
+    sent = [at for at, step in enumerate(steps) if spends(step) and step.when == "before"]
+    assert [steps[at].subject for at in sent] == SPENDING[walk.name]
+    assert unsynced_before(steps, spends) == []
+    for at in sent:
+        since = max(index for index, step in enumerate(steps[:at]) if step.kind == "answer")
+        commits = [step for step in steps[since:at] if step.kind == "commit" and step.when == "after"]
+        assert commits, f"{steps[at].subject} left without a commit since the answer before it"
+
+
+@pytest.mark.parametrize("walk", WALKS, indirect=True)
+def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk: Walk, shim: Path) -> None:
+    steps = undisturbed(walk, shim).steps
+
+    def is_complete(step: Step) -> bool:
+        return step.kind == "request" and step.subject.endswith("/audio/complete")
+
+    def first(kind: str, subject: str, *, after: int) -> int:
+        found = [
+            at for at, step in enumerate(steps)
+            if at > after and step.kind == kind and step.subject == subject and step.when == "after"
+        ]  # fmt: skip
+        return found[0]
+
+    renamed = first("rename", "tracks/t.mp3", after=-1)
+    parts = [
+        at
+        for at, step in enumerate(steps[:renamed])
+        if step.kind == "sync" and step.subject.startswith("tracks/")
+    ]
+    folder_synced = first("sync", "tracks", after=renamed)
+    completed = next(at for at, step in enumerate(steps) if is_complete(step))
+    assert parts, "the file was never synced under its first name"
+    assert renamed < folder_synced < completed
+    assert unsynced_before(steps, is_complete) == []
+
+
+def test_the_json_of_an_undisturbed_walk_names_the_file(tmp_path: Path) -> None:
+    with SandboxServer(PatientSeller("venice")) as server:
+        buyer = Walk("topup", tmp_path, [server]).buyer(server, "plain")
+        done = buyer.generate()
+    assert done.exit_code == 0, buyer.story()
+    assert json.loads(done.stdout)["result"]["path"] == str(buyer.track)
