@@ -33,7 +33,7 @@ from x402_audio.payment.prepaid import read_ledger
 from x402_audio.payment.session import answer_of
 from x402_audio.protocol.payload import read_settlement
 from x402_audio.providers.provider import Queued, Refused, Shortfall, Unclear
-from x402_audio.providers.venice import seller_error
+from x402_audio.providers.answers import seller_error
 
 RATE_REPEATS_MAX: Final = 5
 

@@ -1,0 +1,482 @@
+"""The walk of one job: planned → quoted → reserved → queued → ready → saved → completed, one step at a time.
+
+`run_job` claims the job and takes steps until it ends, parks, or the caller's waiting ends. Every step may be taken
+again after a crash at any line; a second process that wants the same job joins it. Steps raise typed errors; what an
+error means for the job (park, fail, leave as it is) is decided in one place, `_after_error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from x402_audio.errors import (
+    AboveMaximum,
+    BadDownload,
+    BudgetExceeded,
+    ClockError,
+    ContentRejected,
+    Frozen,
+    InsufficientBalance,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobParked,
+    JobTakenOver,
+    JobTimedOut,
+    ModelUnavailable,
+    PaymentRefused,
+    PaymentRejected,
+    PaymentUnsettled,
+    RequestInvalid,
+    X402AudioError,
+)
+from x402_audio.flow import Flow, call, sleep
+from x402_audio.jobs.buy import buy, known_duration, price_of_hold
+from x402_audio.jobs.desk import Desk, JobOptions, audio_of
+from x402_audio.jobs.download import Saved, is_same_file, save_stream
+from x402_audio.jobs.gate import may_go_on, watch
+from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
+from x402_audio.jobs.unknown import decide, refund_of
+from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
+from x402_audio.money import Usdc
+from x402_audio.payment.chain import ChainReader
+from x402_audio.payment.session import answer_of, is_audio
+from x402_audio.providers.answers import seller_error
+from x402_audio.providers.catalog import check_request
+from x402_audio.providers.prices import agrees, price_of
+from x402_audio.providers.provider import Gone, Processing, Refused, Shortfall, Track
+
+LEASE_S: Final = 240
+JOIN_EVERY_S: Final = 0.25
+PARKED_EVERY_S: Final = 5.0
+COMPLETE_TRIES: Final = 3
+DOWNLOAD_TRIES: Final = 4
+JOB_LIFE_S: Final = 24 * 3600
+FAULT_PATIENCE_S: Final = 10 * 60
+"""A retrieve that answers 5xx for this long is the job's failure."""
+
+
+def run_job(
+    desk: Desk, job_id: str, *, until: float, chain: ChainReader | None = None, wait_parked: bool = False
+) -> Flow[Track]:
+    """Take a job to its end. until: monotonic seconds at which waiting (not the job) ends.
+
+    Raises the job's typed end, or JobTimedOut. With `wait_parked` a job parked for funds is waited for.
+    """
+    while True:
+        job = yield from call(lambda: desk.ledger.claim(job_id, desk.owner, LEASE_S))
+        if job is None:
+            joined = yield from _join(desk, job_id, until)
+            if joined is not None:
+                return joined
+            continue
+        try:
+            return (yield from _steps(desk, job, until, chain, wait_parked))
+        finally:
+            desk.ledger.release(job.id, job.epoch)
+
+
+def _join(desk: Desk, job_id: str, until: float) -> Flow[Track | None]:
+    """Another process has it: wait for its end; None when the job is free again."""
+    job = yield from call(lambda: desk.ledger.job(job_id))
+    if job.state in ENDED_JOBS:
+        return (yield from ended(desk, job))
+    if desk.clock.monotonic() >= until:
+        raise _timed_out(job)
+    yield from sleep(JOIN_EVERY_S)
+    return None
+
+
+def _steps(
+    desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool
+) -> Flow[Track]:
+    warnings: list[str] = []
+    while True:
+        if job.state in ENDED_JOBS:
+            return (yield from ended(desk, job, warnings))
+        if job.state == "saved" and warnings and warnings[-1].startswith("not completed"):
+            return (yield from track_of(desk, job, warnings))
+        try:
+            job = yield from _step(desk, job, until, chain, wait_parked, warnings)
+        except X402AudioError as error:
+            stop = yield from _after_error(desk, job, error)
+            if wait_parked and isinstance(stop, InsufficientBalance) and desk.clock.monotonic() < until:
+                job = yield from call(lambda j=job: desk.ledger.job(j.id))  # type: ignore[misc]
+                yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
+                continue
+            raise stop from None
+
+
+def _step(
+    desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool, warnings: list[str]
+) -> Flow[JobRecord]:
+    match job.state:
+        case "planned":
+            return (yield from _quote(desk, job))
+        case "quoted" | "reserved":
+            return (yield from buy(desk, job))
+        case "queued" | "ready":
+            return (yield from _poll(desk, job, until, warnings))
+        case "saved":
+            return (yield from _complete(desk, job, warnings))
+        case "parked":
+            return (yield from _unpark(desk, job, until, chain, wait_parked))
+    raise AssertionError(job.state)
+
+
+# --- planned → quoted
+def _quote(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
+    audio = audio_of(job)
+    spec = (yield from desk.specs()).get(job.model)
+    if spec is not None:
+        check_request(audio, spec)
+    local = price_of(audio, spec) if spec is not None else None
+    price = local
+    ask = desk.provider.ask_quote(audio, spec)
+    if ask is not None:
+        answer = yield from desk.session.ask(ask)
+        if answer.status == 200:
+            price = desk.provider.read_quote(answer)
+            if local is not None and not agrees(price, local):
+                desk.tell("warning", f"the quote {price} is not the listed price {local}", job)
+        elif desk.provider.billing != "direct" or answer.status not in (404, 405, 501):
+            raise seller_error(answer, "quote")
+    if price is None and desk.provider.billing != "direct":
+        raise ModelUnavailable(f"{job.model} has no price at this seller", status=0)
+    if price is not None:
+        yield from _check_price(desk, job, price)
+        desk.tell("price", f"{job.model} costs {price}", job, price_atomic=int(price), model=job.model)
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "quoted", price=price)))
+
+
+def _check_price(desk: Desk, job: JobRecord, price: Usdc) -> Flow[None]:
+    """The caller's own maximum, said before anything else is asked; every other limit is the ledger's."""
+    options = JobOptions.from_json(job.options)
+    if options.max_price is not None and price > Usdc.parse_usd(options.max_price):
+        raise AboveMaximum(f"{price} is asked, at most ${options.max_price} is allowed")
+    return
+    yield
+
+
+# --- queued → ready → saved
+def _poll(desk: Desk, job: JobRecord, until: float, warnings: list[str]) -> Flow[JobRecord]:
+    now = desk.clock.now()
+    if now >= job.deadline:
+        raise JobParked(
+            f"{job.id} did not finish within its deadline", job_id=job.id, queue_id=job.queue_id, reason="time",
+            next_step=f"x402-audio resume {job.id}",
+        )  # fmt: skip
+    if job.due > now and job.state == "queued":
+        left = until - desk.clock.monotonic()
+        if left <= 0:
+            raise _timed_out(job)
+        yield from sleep(min(job.due - now, left, LEASE_S / 2))
+        return job
+    found = yield from _known_file(desk, job)
+    if found is not None:
+        return found
+    if desk.account is not None:
+        yield from watch(desk, desk.account, job)
+    response = yield from desk.session.open(desk.provider.ask_retrieve(job.model, job.queue_id))
+    if is_audio(response):
+        return (yield from _save(desk, job, response, warnings))
+    progress = desk.provider.read_progress(answer_of(response))
+    if isinstance(progress, Gone):
+        raise (yield from _gone(desk, job, progress))
+    if isinstance(progress, Shortfall):
+        raise InsufficientBalance(
+            f"the seller wants credit before it hands the track over: {progress.message}",
+            balance=Usdc(0), needed=desk.provider.floor, missing=desk.provider.floor, suggested_top_up=Usdc(0),
+            money_moved="yes", next_step="x402-audio top-up 5, then: x402-audio resume",
+        )  # fmt: skip
+    return (yield from _later(desk, job, progress, until))
+
+
+def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: float) -> Flow[JobRecord]:
+    """Book when to ask again."""
+    waiting = yield from call(lambda: len(desk.ledger.jobs(wallet=job.wallet, states=("queued",))))
+    interval = JobOptions.from_json(job.options).interval
+    if isinstance(progress, Processing):
+        pause = next_poll(progress.average_s, progress.elapsed_s, waiting, desk.jitter(), interval)
+        desk.tell(
+            "progress", "working", job,
+            elapsed_s=progress.elapsed_s, average_s=progress.average_s, next_poll_s=pause,
+        )  # fmt: skip
+    else:
+        if progress.status not in (408, 425, 429) and progress.status < 500:
+            raise seller_error_of(progress)
+        pause = max(progress.retry_after or 0.0, next_poll(None, None, waiting, desk.jitter(), interval))
+        desk.tell("warning", f"the seller answered {progress.status} to a poll; asking again", job)
+    due = desk.clock.now() + pause
+    yield from call(lambda: desk.ledger.wake(job.id, job.epoch, due))
+    if desk.clock.monotonic() >= until:
+        raise _timed_out(job)
+    return (yield from call(lambda: desk.ledger.job(job.id)))
+
+
+def _known_file(desk: Desk, job: JobRecord) -> Flow[JobRecord | None]:
+    """A file renamed into place by a process that died before it could book it."""
+    if job.state != "ready" or not job.path:
+        return None
+    from pathlib import Path
+
+    path = Path(job.path)
+    same = yield from call(lambda: is_same_file(path, job.file_sha256))
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "saved"))) if same else None
+
+
+def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> Flow[JobRecord]:
+    import httpx
+
+    assert isinstance(response, httpx.Response)
+    content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    options = JobOptions.from_json(job.options)
+    target = options.target(job.id, content_type)
+    try:
+        if job.state != "ready":
+            job = yield from call(
+                lambda j=job: desk.ledger.move(j.id, j.epoch, "ready", content_type=content_type[:80])  # type: ignore[misc]
+            )
+        yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now()))
+        saved: Saved = yield from save_stream(
+            response, target, job_id=job.id, force=options.force, clock=desk.clock
+        )
+    finally:
+        desk.session.finish(response)
+    warnings.extend(saved.warnings)
+    if job.queued_at is not None:
+        yield from call(lambda: _remember_duration(desk, job))
+    moved = yield from call(
+        lambda: desk.ledger.move(
+            job.id, job.epoch, "saved", path=str(saved.path), file_sha256=saved.sha256, file_bytes=saved.bytes,
+            content_type=saved.content_type[:80],
+        )
+    )  # fmt: skip
+    desk.tell("saved", f"saved {saved.path}", job, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256)
+    return moved
+
+
+def _remember_duration(desk: Desk, job: JobRecord) -> None:
+    key = f"durations {job.origin} {job.model}"
+    kept = desk.ledger.recall(key)
+    ran = max(0.0, desk.clock.now() - (job.queued_at or desk.clock.now()))
+    rows = [*(kept[0].split() if kept else ()), f"{ran:.1f}"]
+    desk.ledger.remember(key, " ".join(rows[-DURATIONS_KEPT:]))
+
+
+# --- saved → completed
+def _complete(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[JobRecord]:
+    options = JobOptions.from_json(job.options)
+    problem = ""
+    if not options.keep_remote:
+        problem = "the seller did not confirm"
+        for attempt in range(COMPLETE_TRIES):
+            try:
+                answer = yield from desk.session.ask(desk.provider.ask_complete(job.model, job.queue_id))
+            except X402AudioError as error:
+                problem = error.message
+                break
+            if desk.provider.read_completed(answer):
+                problem = ""
+                break
+            yield from sleep(0.5 * 2**attempt)
+    if problem:
+        warnings.append(f"not completed at the seller: {problem}; x402-audio resume {job.id} tries again")
+        desk.tell("warning", warnings[-1], job)
+        return job
+    done = yield from call(lambda: desk.ledger.move(job.id, job.epoch, "completed"))
+    desk.tell("completed", "completed", done)
+    return done
+
+
+# --- parked
+def _unpark(
+    desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool
+) -> Flow[JobRecord]:
+    back = job.resume_state or "quoted"
+    match job.parked_reason:
+        case "unknown":
+            holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
+            return (yield from _unpark_unknown(desk, job, holds, chain))
+        case "funds" if desk.account is not None and back != "queued" and wait_parked:
+            while not (yield from may_go_on(desk, desk.account, job)):
+                if desk.clock.monotonic() >= until:
+                    raise _parked_for_funds(job)
+                yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S))
+                yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
+        case "human":
+            raise JobParked(
+                f"{job.id} waits for a person: {job.last_error or 'its outcome cannot be decided'}",
+                job_id=job.id, queue_id=job.queue_id, reason="human", money_moved="unknown", owner="human",
+                next_step="run: x402-audio reconcile, then look at the seller's account",
+            )  # fmt: skip
+    changes = {"deadline": desk.clock.now() + JOB_LIFE_S} if job.parked_reason == "time" else {}
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes)))
+
+
+def _unpark_unknown(
+    desk: Desk, job: JobRecord, holds: list[object], chain: ChainReader | None
+) -> Flow[JobRecord]:
+    """An unknown outcome: the same bytes while they may still be sent, then the witnesses."""
+    from x402_audio.ledger.book import Hold
+
+    now = desk.clock.now()
+    for hold in holds:
+        assert isinstance(hold, Hold)
+        if hold.kind in ("direct", "topup") and now < hold.valid_before - 10:
+            return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, job.resume_state or "quoted")))
+        yield from decide(desk, hold, chain)
+    job = yield from call(lambda: desk.ledger.job(job.id))
+    if job.state != "parked":
+        return job
+    still = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
+    if still:
+        waiting = still[0]
+        raise PaymentUnsettled(
+            f"the outcome of {job.id} is still unknown; {waiting.amount} may have moved",
+            hold_id=waiting.id, nonce=waiting.nonce if waiting.kind != "credit" else "",
+            valid_before=waiting.valid_before,
+        )  # fmt: skip
+    settled = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",)))
+    if any(hold.kind == "direct" for hold in settled):
+        raise JobFailed(
+            f"{job.id} was paid (the chain says so), but no track was handed over",
+            job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",
+        )  # fmt: skip
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "quoted", why="decided: nothing was bought")))
+
+
+def _parked_for_funds(job: JobRecord) -> InsufficientBalance:
+    missing = job.missing or Usdc(0)
+    return InsufficientBalance(
+        f"{job.id} still waits for funds: {missing} are missing",
+        balance=Usdc(0), needed=missing, missing=missing, suggested_top_up=missing,
+        next_step=f"x402-audio top-up USD, then: x402-audio resume {job.id}",
+    )  # fmt: skip
+
+
+# --- ends
+def _gone(desk: Desk, job: JobRecord, gone: Gone) -> Flow[X402AudioError]:
+    """The job ended without audio: look for the refund, and say which end it is."""
+    refunded = yield from refund_of(desk, job)
+    said = "yes" if refunded else gone.refunded
+    if gone.reason == "expired":
+        return JobExpired(f"{job.id}: the seller no longer has the track", job_id=job.id, queue_id=job.queue_id, refunded=said)
+    if gone.reason == "rejected" and refunded:
+        return ContentRejected(
+            f"the seller refused the content and gave {refunded} back: {gone.message}", status=422,
+            suggested_prompt=gone.suggested_prompt,
+            next_step=f"change the prompt, or: x402-audio resume {job.id} --use-suggestion",
+        )  # fmt: skip
+    text = f"{job.id} failed at the seller ({gone.message}); refunded: {said}"
+    return JobFailed(
+        text, job_id=job.id, queue_id=job.queue_id, refunded=said, suggested_prompt=gone.suggested_prompt,
+        next_step="run: x402-audio reconcile" if said != "yes" else "repeat with the same --job-id for a new attempt",
+    )  # fmt: skip
+
+
+PARK: Final[Mapping[type[X402AudioError], ParkedReason]] = {
+    InsufficientBalance: "funds",
+    BudgetExceeded: "owner",
+    AboveMaximum: "owner",
+    Frozen: "owner",
+    PaymentUnsettled: "unknown",
+    PaymentRejected: "unknown",
+}
+
+
+def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402AudioError]:
+    """What an error does to the job: parked for a reason, ended, or left as it is to be taken up again."""
+    if isinstance(error, (JobTakenOver, JobTimedOut, BadDownload, ClockError)):
+        return error
+    job = yield from call(lambda: desk.ledger.job(job.id))
+    if job.state in ENDED_JOBS:
+        return error
+    last = {"last_error": error.message[:500]}
+    reason = next((PARK[kind] for kind in type(error).__mro__ if kind in PARK), None)
+    if isinstance(error, JobParked):
+        reason = getattr(error, "reason", "human")
+    elif reason is None and isinstance(error, PaymentRefused):
+        reason = "owner"
+    if reason is not None:
+        missing = getattr(error, "missing", None)
+        back = job.resume_state if job.state == "parked" else job.state
+        yield from call(
+            lambda: desk.ledger.move(
+                job.id, job.epoch, "parked", parked_reason=reason, resume_state=back, missing=missing, **last
+            )
+        )
+        desk.tell("parked", error.message, job, reason=reason, missing_atomic=int(missing) if missing else None)
+    elif isinstance(error, (JobFailed, ContentRejected, RequestInvalid, ModelUnavailable)):
+        refunded = str(getattr(error, "refunded", "yes" if isinstance(error, ContentRejected) else ""))
+        yield from call(lambda: desk.ledger.move(job.id, job.epoch, "failed", refunded=refunded, **last))
+        suggested = getattr(error, "suggested_prompt", "")
+        if suggested:
+            yield from call(lambda: desk.ledger.remember(f"suggestion {job.id}", str(suggested)[:4000]))
+    elif isinstance(error, JobExpired):
+        yield from call(lambda: desk.ledger.move(job.id, job.epoch, "expired", **last))
+    return error
+
+
+def ended(desk: Desk, job: JobRecord, warnings: list[str] | None = None) -> Flow[Track]:
+    """The file of a completed job, or the typed end of another."""
+    if job.state == "completed":
+        return (yield from track_of(desk, job, warnings or []))
+    ids: dict[str, object] = {"job_id": job.id, "queue_id": job.queue_id}
+    if job.state == "cancelled":
+        raise JobError(f"{job.id} was cancelled", money_moved="no", owner="agent", retry="never", **ids)
+    if job.state == "expired":
+        raise JobExpired(f"{job.id} expired: {job.last_error}", refunded=job.refunded, **ids)
+    raise JobFailed(f"{job.id} failed: {job.last_error}", refunded=job.refunded or "unknown", **ids)
+
+
+def track_of(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[Track]:
+    """The delivered file, checked to be there still. Raises BadDownload when it is gone."""
+    from pathlib import Path
+
+    from x402_audio.jobs.download import decode
+
+    path = Path(job.path)
+    there = yield from call(lambda: is_same_file(path, job.file_sha256))
+    if not there:
+        raise BadDownload(
+            f"{job.path} is gone or changed since it was saved (sha256 {job.file_sha256})", job_id=job.id,
+            queue_id=job.queue_id, path=job.path, sha256=job.file_sha256, retry="never", owner="human",
+            next_step="restore the file from a backup; the seller's copy was deleted",
+        )  # fmt: skip
+    seconds, _ = yield from call(lambda: decode(path, job.id))
+    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled", "presumed", "signed")))
+    paying = [hold for hold in holds if hold.kind != "topup"]
+    cost = Usdc(sum(price_of_hold(hold) for hold in paying))
+    payments = tuple(
+        {
+            "kind": hold.kind, "nonce": hold.nonce if hold.kind in ("direct", "topup") else None,
+            "amount_atomic": str(int(hold.amount)), "amount_usd": hold.amount.usd, "transaction": hold.transaction,
+            "state": hold.state, "pay_to": hold.pay_to, "origin": hold.origin,
+        }
+        for hold in holds
+    )  # fmt: skip
+    return Track(
+        job_id=job.id, queue_id=job.queue_id, path=job.path, sha256=job.file_sha256, bytes=job.file_bytes,
+        content_type=job.content_type, duration_seconds=seconds, model=job.model, price=job.price or cost, cost=cost,
+        completed=job.state == "completed", payments=payments, warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def seller_error_of(refused: Refused) -> X402AudioError:
+    """A refusal of a call about a job that is already paid."""
+    from x402_audio.errors import SellerError, SignInRejected
+
+    kind = SignInRejected if refused.status == 401 else SellerError
+    return kind(
+        f"the seller answered {refused.status}: {refused.message}", status=refused.status, money_moved="yes",
+        next_step="nothing is lost; run: x402-audio resume",
+    )  # fmt: skip
+
+
+def _timed_out(job: JobRecord) -> JobTimedOut:
+    return JobTimedOut(
+        f"{job.id} is {job.state}; the waiting ended, not the job", job_id=job.id, queue_id=job.queue_id,
+        next_step=f"x402-audio resume {job.id}", money_moved="yes" if job.queue_id else "no",
+    )  # fmt: skip
