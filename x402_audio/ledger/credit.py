@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from x402_audio.money import Usdc, ZERO
+from x402_audio.money import ZERO, Usdc
 
 Trust = Literal["agreed", "unconfirmed", "fallen"]
 

@@ -104,7 +104,7 @@ class Database:
     """A ledger's file, opened. Raises LedgerError when it is not safe to keep money's books in, LedgerBusy on locks."""
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock, random: Random, create: bool) -> None:
-        self.path = os.path.abspath(path)
+        self.path = str(Path(path).absolute())
         self._clock = clock
         self._random = random
         self._lock = threading.RLock()
@@ -152,7 +152,7 @@ class Database:
 
     def backup(self, path: str) -> None:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
-        target = os.path.abspath(path)
+        target = str(Path(path).absolute())
         with self._connected() as connection:
             _create_empty(target)
             copy = sqlite3.connect(target)
@@ -161,7 +161,7 @@ class Database:
             finally:
                 copy.close()
             _sync(target)
-            _sync(os.path.dirname(target))
+            _sync(str(Path(target).parent))
 
     def close(self) -> None:
         with self._lock:
@@ -196,14 +196,14 @@ class Database:
 
 def _make(path: str, random: Random) -> None:
     """Make a whole new ledger beside the path and link it into place: a half-made one is never seen."""
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        os.makedirs(folder, mode=0o700)
-        _sync(os.path.dirname(folder))
+    folder = Path(path).parent
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(str(folder.parent))
     refuse_network_folder(folder)
     for suffix in ("-journal", "-wal"):
         with suppress(FileNotFoundError):
-            if os.stat(path + suffix).st_size:
+            if Path(path + suffix).stat().st_size:
                 raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
                                   next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
     draft = f"{path}.new-{random(8).hex()}"
@@ -218,16 +218,16 @@ def _make(path: str, random: Random) -> None:
             connection.close()
         _sync(draft)
         with suppress(FileExistsError):  # another process was first; its ledger is the ledger
-            os.link(draft, path)
+            Path(path).hardlink_to(draft)
     finally:
-        os.unlink(draft)
-    _sync(folder)
+        Path(draft).unlink()
+    _sync(str(folder))
 
 
 def check_file(path: str) -> None:
     """Refuse a file that others can read or change, a link, or one on a network filesystem. Raises LedgerError."""
     try:
-        facts = os.lstat(path)
+        facts = Path(path).lstat()
     except FileNotFoundError:
         raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
     if not stat.S_ISREG(facts.st_mode):
@@ -236,16 +236,16 @@ def check_file(path: str) -> None:
         raise LedgerError(f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}")
     if facts.st_mode & 0o077:
         raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
-    refuse_network_folder(os.path.dirname(path))
+    refuse_network_folder(Path(path).parent)
 
 
-def refuse_network_folder(folder: str, mounts: str = "/proc/self/mountinfo") -> None:
+def refuse_network_folder(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
     """Locks of NFS, SMB and the like cannot be trusted with money. Raises LedgerError; silent where /proc is not."""
     try:
         lines = Path(mounts).read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return
-    place, best, kind = Path(os.path.realpath(folder)), -1, ""
+    place, best, kind = folder.resolve(), -1, ""
     for line in lines:
         mount, _, source = line.partition(" - ")
         point = Path(mount.split(" ")[4].replace("\\040", " "))

@@ -25,7 +25,7 @@ from x402_audio.ledger.book import ENDED_JOBS, LIVE, Hold, HoldState, Limit, Pay
 from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
-from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, quoted
+from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, insert_into, update_by_id
 from x402_audio.money import Usdc
 
 AMOUNT_MAX: Final = 10**15
@@ -50,17 +50,16 @@ _PARK_JOB: Final = (
 _BRAKE: Final = "SELECT why FROM brake WHERE what = 'freeze'"
 _SUSPENDED: Final = "SELECT why FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
 _SUSPEND: Final = "INSERT OR IGNORE INTO suspension VALUES (?, ?, 'seller', ?)"
-_INSERT: Final = (
-    f"INSERT INTO hold ({quoted((*HOLD_COLUMNS, 'lease_until'))}) VALUES ({', '.join('?' * (len(HOLD_COLUMNS) + 1))})"
-)
-_CHANGING: Final = (
+_INSERT: Final = insert_into("hold", (*HOLD_COLUMNS, "lease_until"))
+CHANGING: Final = (
     "state", "envelope", "sends", "sent_at", "delivered_at", "resolved_at", "transaction", "charge_id", "evidence",
     "refunded", "overcharged", "counted_at",
 )  # fmt: skip
-_UPDATE: Final = f"UPDATE hold SET {', '.join(f'{quoted((name,))} = ?' for name in _CHANGING)} WHERE id = ?"
-_KEEP_SECRET: Final = "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
-_SECRET: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
-_DROP_SECRET: Final = "DELETE FROM secret WHERE hold_id = ?"
+"""The columns a verb may change; all others stand as they were committed."""
+_UPDATE: Final = update_by_id("hold", CHANGING)
+_STORE_HEADER: Final = "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
+_HEADER: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
+_DROP_HEADER: Final = "DELETE FROM secret WHERE hold_id = ?"
 _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
 _WISHED: Final = frozenset(field.name for field in fields(Reserve)) & frozenset(HOLD_COLUMNS)
 _SAME: Final = (
@@ -100,13 +99,13 @@ class HoldVerbs:
             before = hold_in(tx, hold_id)
             frozen = frozen_in(tx)
             if before.state == "signed":
-                if frozen is None and tx.one(_SECRET, (hold_id,)) == (header,):
+                if frozen is None and tx.one(_HEADER, (hold_id,)) == (header,):
                     return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
                 raise _as_frozen(frozen) if frozen is not None else LedgerError(
                     f"the hold {hold_id} was signed with other bytes", money_moved="unknown", owner="reconcile")  # fmt: skip
             _must_be(before, "reserved")
             if frozen is None:
-                tx.run(_KEEP_SECRET, (hold_id, header))
+                tx.run(_STORE_HEADER, (hold_id, header))
                 return _change(tx, before, replace(before, state="signed", sends=1, sent_at=tx.now))
             _end(tx, before, "void", evidence="frozen before anything left")
         raise _as_frozen(frozen)
@@ -125,14 +124,14 @@ class HoldVerbs:
             before = hold_in(tx, hold_id)
             _must_be(before, "signed")
             refuse_frozen(tx, moved=True)
-            tx.run(_KEEP_SECRET, (hold_id, header))
+            tx.run(_STORE_HEADER, (hold_id, header))
             after = replace(before, envelope=envelope, sends=before.sends + 1)
             return _change(tx, before, after, why="the same authorization in another envelope")
 
     def header_of(self, hold_id: str) -> bytes | None:
         """See `Ledger.header_of`."""
         with self._database.reading() as view:
-            row = view.one(_SECRET, (hold_id,))
+            row = view.one(_HEADER, (hold_id,))
         return bytes(row[0]) if row else None
 
     def deliver(self, hold_id: str, why: str) -> Hold:
@@ -366,7 +365,7 @@ def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, known: 
     counted = None if to == "void" else before.counted_at if before.counted_at is not None else tx.now
     after = replace(known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted)
     done = _change(tx, before, after, why=evidence)
-    tx.run(_DROP_SECRET, (before.id,))
+    tx.run(_DROP_HEADER, (before.id,))
     if before.kind in ("direct", "topup"):
         if to == "settled":
             payees.make_firm(tx, before.origin, before.network, before.pay_to)
@@ -386,13 +385,13 @@ def _change(
     entry: Sequence[str] | None = None,
 ) -> Hold:
     """Write a hold's new row, its counters and its event; the event holds exactly what changed."""
-    tx.run(_UPDATE, (*(getattr(after, name) for name in _CHANGING), after.id))
+    tx.run(_UPDATE, (*(getattr(after, name) for name in CHANGING), after.id))
     was, now = spending.facts_of(before), spending.facts_of(after, extra)
-    if was != now:
+    if was != now and after.state != "signed":
         scopes = scopes_of(origin=before.origin, pay_to=before.pay_to, model=before.model, label=before.label)
         spending.count(tx, before.kind, spending.tracked(tx, scopes), was, now)
     changed: Mapping[str, object] = {
-        name: getattr(after, name) for name in _CHANGING if getattr(after, name) != getattr(before, name)
+        name: getattr(after, name) for name in CHANGING if getattr(after, name) != getattr(before, name)
     }
     data: dict[str, object] = {"set": changed} if entry is None else {"set": changed, "entry": list(entry)}
     tx.event(

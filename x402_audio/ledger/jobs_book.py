@@ -11,12 +11,11 @@ from typing import Final
 
 from x402_audio.errors import AlreadyResolved, JobConflict, JobTakenOver, LedgerError, UnknownJob
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, JobState, NewJob
-from x402_audio.ledger.chain_of_events import digest as sha256
-from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger.chain_of_events import digest, plain
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.holds import blocking_hold, hold_in, settle_in
 from x402_audio.ledger.owner import owner_is_dead
-from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, job_from, quoted
+from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, insert_into, job_from, update_by_id
 
 _STOPS: Final[frozenset[JobState]] = frozenset({"parked", "failed", "cancelled", "expired"})
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
@@ -48,16 +47,11 @@ _FRESH: Final[Mapping[str, object]] = {
 }  # fmt: skip
 
 _NEW: Final = tuple(field.name for field in fields(NewJob))
-_INSERT: Final = (
-    f"INSERT INTO job ({quoted(_NEW)}, state, due, created_at, updated_at)"
-    f" VALUES ({', '.join('?' * len(_NEW))}, 'planned', ?, ?, ?)"
-)
+_INSERT: Final = insert_into("job", (*_NEW, "due", "created_at", "updated_at"))
 _BY_ID: Final = f"{SELECT_JOB} WHERE id = ?"
 _STORED: Final = tuple(name for name in JOB_COLUMNS if name not in ("id", "epoch", "created_at"))
-_UPDATE: Final = (
-    f"UPDATE job SET {', '.join(f'{quoted((name,))} = ?' for name in _STORED)},"
-    " lease_until = CASE WHEN owner = '' THEN 0 ELSE ? + lease_s END WHERE id = ?"
-)
+_UPDATE: Final = update_by_id("job", _STORED)
+_RENEW: Final = "UPDATE job SET lease_until = ? + lease_s WHERE id = ? AND owner <> ''"
 _SIMILAR: Final = (
     f"{SELECT_JOB} WHERE digest = ? AND wallet = ? AND created_at > ?"
     " AND state NOT IN ('completed', 'failed', 'cancelled', 'expired') ORDER BY created_at DESC LIMIT 1"
@@ -130,7 +124,7 @@ class JobVerbs:
         with self._database.transaction() as tx:
             job = job_in(tx, job_id)
             row = tx.one(_OWNER, (job_id,))
-            holder, until = row if row else ("", 0.0)
+            holder, until = row or ("", 0.0)
             if holder not in ("", owner) and until > tx.now and not owner_is_dead(holder):
                 return None
             epoch = job.epoch if holder == owner else job.epoch + 1
@@ -174,10 +168,11 @@ class JobVerbs:
                 raise AlreadyResolved(f"the job {job_id} is {job.state} already", money_moved="yes")
             if hold.state != "settled":
                 settle_in(tx, hold, evidence=evidence, transaction=transaction, charge_id=charge_id, delivered=True)
+            by_whom = "" if epoch in (None, job.epoch) else " (brought by an earlier owner)"
             return _write(tx, job, {
                 "state": "queued", "queue_id": queue_id, "due": due, "queued_at": tx.now, "parked_reason": None,
                 "resume_state": None, "missing": None,
-            }, why=evidence)  # fmt: skip
+            }, why=evidence + by_whom)  # fmt: skip
 
     def wake(self, job_id: str, epoch: int, due: float) -> None:
         """See `Ledger.wake`. Raises JobTakenOver."""
@@ -197,7 +192,7 @@ def job_in(tx: Transaction, job_id: str) -> JobRecord:
 def evented(columns: Mapping[str, object]) -> dict[str, object]:
     """What an event says of a job's columns: no prompt, no words of a seller, nothing that moves without an event."""
     return {
-        name: sha256(str(value)) if name in HASHED else value
+        name: digest(str(value)) if name in HASHED else value
         for name, value in columns.items()
         if name not in UNEVENTED
     }
@@ -224,7 +219,8 @@ def _write(tx: Transaction, job: JobRecord, changes: Mapping[str, object], *, wh
     values = {name: getattr(job, name) for name in JOB_COLUMNS} | dict(changes) | {"updated_at": tx.now}
     values["last_error"] = plain(str(values["last_error"]))
     after = job_from(tuple(values[name] for name in JOB_COLUMNS))
-    tx.run(_UPDATE, (*(values[name] for name in _STORED), tx.now, job.id))
+    tx.run(_UPDATE, (*(values[name] for name in _STORED), job.id))
+    tx.run(_RENEW, (tx.now, job.id))
     changed = {name: values[name] for name in JOB_COLUMNS if values[name] != getattr(job, name)}
     _event(tx, after, job.state, why, changed)
     return after

@@ -41,7 +41,7 @@ def owner_is_dead(owner: str) -> bool:
 def _here() -> tuple[str, str]:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        namespace = os.readlink("/proc/self/ns/pid").removeprefix("pid:").strip("[]")
+        namespace = str(Path("/proc/self/ns/pid").readlink()).removeprefix("pid:").strip("[]")
     except OSError:
         return socket.gethostname().replace(":", "_"), _UNKNOWN
     return boot, namespace

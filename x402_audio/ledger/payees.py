@@ -10,6 +10,7 @@ from typing import Final
 
 from x402_audio.errors import PayeeRefused
 from x402_audio.ledger.book import Payee, PayeeRule
+from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.database import Transaction
 
 _ROWS: Final = "SELECT address, state FROM payee WHERE origin = ? AND network = ?"
@@ -48,7 +49,7 @@ def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRu
 def put(tx: Transaction, payee: Payee) -> None:
     """Write a row and its event."""
     row = tx.one(_ONE, (payee.origin, payee.network, payee.address))
-    tx.run(_PUT, (payee.origin, payee.network, payee.address, payee.state, payee.how))
+    tx.run(_PUT, (payee.origin, payee.network, payee.address, payee.state, plain(payee.how)))
     tx.event("", f"payee:{payee.origin}", row[0] if row else "", payee.state, why=payee.how,
              network=payee.network, address=payee.address)  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""How the contract's records stand in rows: column lists, and rows made into records again. Knows no rule."""
+"""How the contract's records stand in rows: column lists, statements over them, and rows made into records again.
+
+Knows no rule. Every name in a statement is ours; values are always bound."""
 
 from __future__ import annotations
 
@@ -20,9 +22,23 @@ def quoted(columns: tuple[str, ...]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-SELECT_HOLD: Final = f"SELECT {quoted(HOLD_COLUMNS)} FROM hold"
-SELECT_JOB: Final = f"SELECT {quoted(JOB_COLUMNS)} FROM job"
-SELECT_EVENT: Final = f"SELECT {quoted(EVENT_COLUMNS)} FROM event"
+def select(columns: tuple[str, ...], table: str) -> str:
+    return " ".join(("SELECT", quoted(columns), "FROM", table))
+
+
+def insert_into(table: str, columns: tuple[str, ...]) -> str:
+    places = ", ".join("?" * len(columns))
+    return " ".join(("INSERT INTO", table, f"({quoted(columns)}) VALUES ({places})"))
+
+
+def update_by_id(table: str, columns: tuple[str, ...]) -> str:
+    """Set these columns of the row whose id is the last value."""
+    return " ".join(("UPDATE", table, "SET", ", ".join(f'"{column}" = ?' for column in columns), "WHERE id = ?"))
+
+
+SELECT_HOLD: Final = select(HOLD_COLUMNS, "hold")
+SELECT_JOB: Final = select(JOB_COLUMNS, "job")
+SELECT_EVENT: Final = select(EVENT_COLUMNS, "event")
 
 
 def hold_from(row: tuple[Any, ...], *, adopted: bool = False) -> Hold:

@@ -113,7 +113,7 @@ CREATE TABLE job (
     model TEXT NOT NULL,
     request TEXT NOT NULL,
     options TEXT NOT NULL,
-    state TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned',
     parked_reason TEXT,
     resume_state TEXT,
     queue_id TEXT NOT NULL DEFAULT '',

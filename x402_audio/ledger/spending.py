@@ -6,7 +6,7 @@ moment a limit first needs it, its past then being summed up once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -71,10 +71,10 @@ def effective(tx: View, given: Sequence[Limit]) -> list[Limit]:
 def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
     """Every limit that concerns the wish has room for it. Raises BudgetExceeded, or PaymentRefused by label."""
     merged = effective(tx, given)
-    if any(limit.scope.startswith("label:") for limit in merged):
-        if not wish.label or not any(limit.scope == f"label:{wish.label}" for limit in merged):
-            raise PaymentRefused(f"the label {wish.label!r} has no limit, and labels are limited here",
-                                 next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
+    labels = {limit.scope for limit in merged if limit.scope.startswith("label:")}
+    if labels and f"label:{wish.label}" not in labels:
+        raise PaymentRefused(f"the label {wish.label!r} has no limit, and labels are limited here",
+                             next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
     purses = PURSES[wish.kind]
     scopes = rules.scopes_of(origin=wish.origin, pay_to=wish.pay_to, model=wish.model, label=wish.label)
     concerned = tuple(limit for limit in merged if limit.purse in purses and limit.scope in scopes)
@@ -172,7 +172,7 @@ def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
     back = oldest_return(tx, limit, missing)
     raise BudgetExceeded(
         f"over {rules.name_of(limit)}: spent {Usdc(spent)}, held {Usdc(held)}, needed {wish.amount}",
-        next_step=_next_step(limit, back, held),
+        next_step=_next_step(back, held),
         owner="human" if back is None else "time",
         retry="never" if back is None else "later",
         limit=rules.name_of(limit), amount=int(limit.amount), spent=spent, held=held, needed=int(wish.amount),
@@ -180,14 +180,9 @@ def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
     )  # fmt: skip
 
 
-def _next_step(limit: Limit, back: float | None, held: int) -> str:
+def _next_step(back: float | None, held: int) -> str:
     raising = "on a terminal, the owner may raise it: x402-audio budget set"
     if back is not None:
         return f"room comes back at {datetime.fromtimestamp(back, UTC):%Y-%m-%d %H:%M:%S} UTC; or {raising}"
     waiting = "wait until open payments are decided: x402-audio reconcile; or " if held else ""
     return waiting + raising
-
-
-def totals_of(rows: Sequence[tuple[Purse, str, Period, int, int]]) -> Mapping[tuple[Purse, str, Period, int], int]:
-    """Counter rows as a mapping, zeros left out."""
-    return {row[:4]: row[4] for row in rows if row[4]}
