@@ -173,9 +173,6 @@ def _poll(desk: Desk, job: JobRecord, until: float, warnings: list[str]) -> Flow
             raise _timed_out(job)
         yield from sleep(min(job.due - now, left, LEASE_S / 2))
         return job
-    found = yield from _known_file(desk, job)
-    if found is not None:
-        return found
     if desk.account is not None:
         yield from watch(desk, desk.account, job)
     response = yield from desk.session.open(desk.provider.ask_retrieve(job.model, job.queue_id))
@@ -213,17 +210,6 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     if desk.clock.monotonic() >= until:
         raise _timed_out(job)
     return (yield from call(lambda: desk.ledger.job(job.id)))
-
-
-def _known_file(desk: Desk, job: JobRecord) -> Flow[JobRecord | None]:
-    """A file renamed into place by a process that died before it could book it."""
-    if job.state != "ready" or not job.path:
-        return None
-    from pathlib import Path
-
-    path = Path(job.path)
-    same = yield from call(lambda: is_same_file(path, job.file_sha256))
-    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "saved"))) if same else None
 
 
 def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> Flow[JobRecord]:

@@ -42,6 +42,7 @@ class Draw:
     model: str = ""
     label: str = ""
     late_charge: bool = False
+    body_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _commit(
         kind=draw.kind, wallet=session.wallet, network=network, asset=asset, environment=environment,
         origin=session.origin, pay_to="", amount=draw.price, nonce=token.nonce if on_credit else "",
         valid_after=token.issued_at if on_credit else 0, valid_before=token.expires_at if on_credit else 0,
-        method=draw.ask.method, resource=url, body_digest=hashlib.sha256(body_of(draw.ask) or b"").hexdigest(),
+        method=draw.ask.method, resource=url, body_digest=draw.body_digest or hashlib.sha256(body_of(draw.ask) or b"").hexdigest(),
         purchase=draw.identity, envelope=write_json({"header": session.profile.sign_in}), job_id=draw.job_id,
         epoch=draw.epoch, model=draw.model, label=draw.label, floor=draw.floor, late_charge=draw.late_charge,
     )  # fmt: skip

@@ -211,9 +211,9 @@ class Payer:
         return name, Secret(value)
 
     def send_paid(self, hold: Hold, send: SendPaid) -> Flow[tuple[httpx.Response, Hold]]:
-        """Send the payment, the same bytes again while the outcome is open. Returns the 2xx and the hold after it.
+        """Send the payment, the same bytes again while the outcome is open. Returns the 2xx, not yet booked.
 
-        Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
+        The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
         """
         for attempt in range(1, SENDS_MAX + 1):
             name, secret = yield from self.leave(hold)
@@ -225,7 +225,7 @@ class Payer:
                 problem, wait = f"no answer ({type(error).__name__})", None
             else:
                 if 200 <= response.status_code < 300:
-                    return response, (yield from self.conclude(hold, response))
+                    return response, hold
                 problem, wait = f"the seller answered {response.status_code}", None
                 if response.status_code < 500 and response.status_code not in RESEND_AT:
                     raise rejected(hold, response)

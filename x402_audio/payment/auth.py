@@ -1,0 +1,384 @@
+"""`X402Auth`: the payment flow inside anybody's plain `httpx.Client` or `httpx.AsyncClient`.
+
+A purchase is (wallet, method, URL, body digest), or the name the caller gives it. While its hold is open the same
+request sends the stored payment again; after a delivered 2xx an equal request is a new purchase. The client's own
+transport, proxy, TLS and limits stay as they are; a streamed answer stays streamed; secrets travel one hop. On a
+prepaid origin requests are signed in, and a call that can draw credit is a payment like any other.
+
+httpx closes the auth flow when its transport fails, so everything that must be true then was committed before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+import httpx
+
+from x402_audio.clock import Clock, Random, SystemClock, system_random
+from x402_audio.errors import (
+    AboveMaximum,
+    ForeignOrigin,
+    InsufficientBalance,
+    PaymentRefused,
+    PaymentUnsettled,
+    ProtocolError,
+)
+from x402_audio.flow import Call, Close, Flow, Send, Sleep, call, in_thread, read_bounded, read_bounded_async, send
+from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
+from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.draw import Draw, Drawn, draw_credit
+from x402_audio.payment.onehop import attach, detach
+from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
+from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
+from x402_audio.payment.prepaid import Account, TopUp, top_up, trusted_credit
+from x402_audio.payment.session import SellerSession
+from x402_audio.protocol.signer import Signer
+from x402_audio.providers.provider import Answer, Ask, Queued, Refused, Shortfall, Unclear
+from x402_audio.providers.venice import VENICE_ORIGIN, Venice
+from x402_audio.secret import Secret
+
+T = TypeVar("T")
+EXTENSION: Final = "x402_audio"
+RECEIPT: Final = "x402_audio_receipt"
+_FREE_PATHS: Final = ("/audio/retrieve", "/audio/complete", "/x402/balance/", "/x402/transactions/")
+_OPEN_PATHS: Final = ("/models", "/audio/quote")
+
+
+def receipt_of(response: httpx.Response) -> Receipt:
+    """What was paid for this response. Raises LookupError when nothing was."""
+    receipt = response.extensions.get(RECEIPT)
+    if not isinstance(receipt, Receipt):
+        raise LookupError("nothing was paid for this response")
+    return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Prepaid:
+    """An origin with prepaid credit: its API base, and whether one top-up per purchase may be made there."""
+
+    api_url: str
+    top_ups_allowed: bool = False
+
+
+class X402Auth(httpx.Auth):
+    """Pays 402 answers within policy and ledger limits. One instance may serve many clients and threads.
+
+    prepaid: API bases with prepaid credit; Venice's own is known. Raises the package's typed errors from
+    `client.send`; a failing transport raises httpx's error and the next equal request sends the same payment again.
+    """
+
+    def __init__(
+        self,
+        signer: Signer,
+        ledger: Ledger,
+        policy: PaymentPolicy,
+        *,
+        limits: Sequence[Limit] = (),
+        prepaid: Sequence[Prepaid] = (Prepaid(f"{VENICE_ORIGIN}/api/v1", top_ups_allowed=True),),
+        chain: ChainBalance | None = None,
+        environment: str = "live",
+        label: str = "",
+        clock: Clock | None = None,
+        random: Random = system_random,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._signer = signer
+        self._policy = policy
+        self._ledger = ledger
+        self._limits = tuple(limits)
+        self._label = label
+        self._environment = environment
+        self._payer = Payer(
+            signer, ledger, limits=limits, clock=self._clock, random=random, environment=environment, chain=chain
+        )
+        self._accounts = {origin_of(httpx.URL(entry.api_url)): self._account(entry) for entry in prepaid}
+
+    def __repr__(self) -> str:
+        return f"X402Auth(wallet={self._payer.wallet})"
+
+    # --- the two drivers
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        flow = self._flow(request)
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result: object
+                    match step:
+                        case Send(outgoing, stream):
+                            response = yield outgoing
+                            if not stream or response.status_code == 402:
+                                read_bounded(response)
+                            result = response
+                        case Call(function):
+                            result = function()
+                        case Sleep(seconds):
+                            import time
+
+                            result = time.sleep(seconds)
+                        case Close(response):
+                            result = response.close()
+                        case _:
+                            raise AssertionError(step)
+                except Exception as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration:
+            return
+        finally:
+            flow.close()
+            detach(request)
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        flow = self._flow(request)
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result: object
+                    match step:
+                        case Send(outgoing, stream):
+                            response = yield outgoing
+                            if not stream or response.status_code == 402:
+                                await read_bounded_async(response)
+                            result = response
+                        case Call(function):
+                            result = await in_thread(function)
+                        case Sleep(seconds):
+                            import asyncio
+
+                            result = await asyncio.sleep(seconds)
+                        case Close(response):
+                            result = await response.aclose()
+                        case _:
+                            raise AssertionError(step)
+                except Exception as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration:
+            return
+        finally:
+            flow.close()
+            detach(request)
+
+    # --- the one body
+    def _flow(self, request: httpx.Request) -> Flow[None]:
+        account = self._accounts.get(origin_of(request.url))
+        if account is not None:
+            yield from self._prepaid(request, account)
+        else:
+            yield from self._direct(request)
+
+    def _direct(self, request: httpx.Request) -> Flow[None]:
+        identity, digest = self._identity(request)
+        hold = None
+        if digest is not None:
+            hold = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+        if hold is None:
+            response = yield from send(request, stream=True)
+            if response.status_code != 402:
+                return
+            check_same_origin(request.url, response.request.url)
+            if digest is None:
+                raise PaymentRefused(
+                    "a streamed request body cannot be sent twice, so it is not paid for",
+                    next_step="send the body as bytes (content=..., json=...)",
+                )
+            check_channel(request.url)
+            terms = self._payer.read_demand(response)
+            purchase = Purchase(
+                identity=identity, kind="direct", method=request.method, url=str(request.url),
+                origin=origin_of(request.url), body_digest=digest, label=self._label,
+            )  # fmt: skip
+            hold = yield from self._payer.commit(terms, self._policy, purchase, self._stated_limits(request))
+        paid, hold = yield from self._payer.send_paid(hold, lambda secrets: self._send(request, secrets))
+        if paid.history or origin_of(paid.request.url) != origin_of(request.url):
+            raise unsettled(hold, "the paid request was redirected, and the payment did not follow")
+        hold = yield from self._payer.conclude(hold, paid)
+        paid.extensions[RECEIPT] = receipt_for(hold)
+
+    def _send(self, request: httpx.Request, secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
+        attach(request, dict(secrets))
+        response = yield from send(request, stream=True)
+        if not 200 <= response.status_code < 300:
+            yield Close(response)
+        return response
+
+    def _identity(self, request: httpx.Request) -> tuple[str, str | None]:
+        """The purchase's identity and its body digest, None for a body that cannot be sent twice."""
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            return "", None
+        digest = hashlib.sha256(body).hexdigest()
+        named = self._stated(request).get("purchase")
+        key = f"named:{named}" if named else f"{request.method} {request.url} {digest}"
+        return f"auth:{hashlib.sha256(key.encode()).hexdigest()}", digest
+
+    def _stated(self, request: httpx.Request) -> Mapping[str, Any]:
+        stated = request.extensions.get(EXTENSION)
+        return cast(Mapping[str, Any], stated) if isinstance(stated, Mapping) else {}
+
+    def _stated_limits(self, request: httpx.Request) -> tuple[Limit, ...]:
+        most = self._stated_price(request)
+        return () if most is None else (Limit("jobs", "payment", most, source="flag"),)
+
+    def _stated_price(self, request: httpx.Request) -> Usdc | None:
+        text = self._stated(request).get("max_price")
+        return None if text is None else Usdc.parse_usd(str(text))
+
+    # --- prepaid origins
+    def _account(self, entry: Prepaid) -> tuple[Account, Prepaid]:
+        session = SellerSession(entry.api_url, clock=self._clock, random=self._random, signer=self._signer)
+        seller = Venice(billing="credit")
+        return Account(session, seller, self._ledger, self._clock), entry
+
+    def _prepaid(self, request: httpx.Request, known: tuple[Account, Prepaid]) -> Flow[None]:
+        account, entry = known
+        check_channel(request.url)
+        base = account.session.url.path.rstrip("/")
+        path = request.url.path.removeprefix(base)
+        if path.startswith(_OPEN_PATHS):
+            yield from send(request, stream=True)
+            return
+        if path.startswith(_FREE_PATHS) or request.method == "GET":
+            token = account.session.token()
+            attach(request, {account.session.profile.sign_in: account.session.sign_in(str(request.url), token)})
+            yield from send(request, stream=True)
+            return
+        if path == "/x402/top-up":
+            raise PaymentRefused("top-ups are made by the client or the command, not by a request of yours")
+        yield from self._draw(request, account, entry, path)
+
+    def _draw(self, request: httpx.Request, account: Account, entry: Prepaid, path: str) -> Flow[None]:
+        """A call that can draw credit: priced, gated, reserved, then sent once under its token."""
+        identity, digest = self._identity(request)
+        if digest is None:
+            raise PaymentRefused("a streamed request body cannot be sent twice, so it is not paid for")
+        price = self._stated_price(request)
+        if path == "/audio/queue":
+            quoted = yield from self._quote(request, account)
+            if price is not None and quoted > price:
+                raise AboveMaximum(f"{quoted} is quoted, at most {price} is allowed")
+            price = quoted
+        if price is None:
+            raise PaymentRefused(
+                f"{request.method} {path} can draw credit and its price is not known",
+                next_step='state it: extensions={"x402_audio": {"max_price": "0.30"}}',
+            )
+        if self._policy.max_amount is not None and price > self._policy.max_amount:
+            raise AboveMaximum(f"{price} is asked, at most {self._policy.max_amount} is allowed")
+        seller = cast(Venice, account.seller)
+        model = _model_of(request)
+        opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+        if opened is None:
+            yield from self._ensure(account, entry, price, seller.floor, identity)
+        ask = Ask("POST", path, body=None, signed=True, route="queue")
+        held = _Held(account.session, request, ask)
+        draw = Draw(
+            ask=ask, price=price, identity=identity, kind="credit", floor=seller.floor, model=model, label=self._label,
+            late_charge=seller.charges_late(model), body_digest=digest,
+        )  # fmt: skip
+        drawn: Drawn = yield from draw_credit(
+            self._ledger, held, draw, (*self._limits, *self._stated_limits(request)),
+            network=self._policy.network.caip2, asset=self._policy.network.usdc, environment=self._environment,
+            now=self._clock.now, read=seller.read_queued if path == "/audio/queue" else _read_any,
+        )  # fmt: skip
+        yield from self._book(drawn)
+
+    def _book(self, drawn: Drawn) -> Flow[None]:
+        hold, outcome = drawn.hold, drawn.outcome
+        if isinstance(outcome, Unclear) or (isinstance(outcome, Refused) and outcome.status == 422):
+            text = outcome.message if isinstance(outcome, Unclear) else "the content was refused; a charge may stand"
+            raise PaymentUnsettled(
+                f"{text}; {hold.amount} may have been drawn", hold_id=hold.id, nonce="", valid_before=hold.valid_before
+            )
+        assert drawn.response is not None
+        if isinstance(outcome, Queued):
+            booked: Hold = yield from call(
+                lambda: self._ledger.settle(hold.id, evidence="queue_id given", charge_id=outcome.queue_id)
+            )
+            drawn.response.extensions[RECEIPT] = receipt_for(booked)
+            return
+        yield from call(lambda: self._ledger.void(hold.id, evidence="the first sending was answered: not bought"))
+        if isinstance(outcome, Shortfall):
+            raise InsufficientBalance(
+                f"the seller wants more credit: {outcome.message}", balance=ZERO, needed=hold.amount,
+                missing=hold.amount, suggested_top_up=ZERO,
+            )  # fmt: skip
+
+    def _quote(self, request: httpx.Request, account: Account) -> Flow[Usdc]:
+        from x402_audio.jsontext import read_json_object
+
+        try:
+            body = read_json_object(request.content, bytes_max=1 << 20)
+        except ValueError:
+            raise ProtocolError("the body of a queue call is a JSON object") from None
+        wish: dict[str, object] = {"model": body.get("model")}
+        if "duration_seconds" in body:
+            wish["duration_seconds"] = body["duration_seconds"]
+        prompt = body.get("prompt")
+        ask = Ask("POST", "/audio/quote", body=wish)
+        answer = yield from account.session.ask(ask)
+        if answer.status == 400 and isinstance(prompt, str):
+            ask = Ask("POST", "/audio/quote", body={**wish, "character_count": len(prompt.strip())})
+            answer = yield from account.session.ask(ask)
+        return cast(Venice, account.seller).read_quote(answer)
+
+    def _ensure(
+        self, account: Account, entry: Prepaid, price: Usdc, floor: Usdc, identity: str
+    ) -> Flow[None]:
+        reading: Reading = yield from trusted_credit(account)
+        needed = price + floor
+        if reading.trust == "agreed" and reading.available >= needed:
+            return
+        missing = Usdc(max(needed - reading.available, 0))
+        if reading.trust != "agreed" or not entry.top_ups_allowed or reading.diem is not None:
+            raise InsufficientBalance(
+                f"credit lacks {missing}", balance=reading.balance, needed=needed, missing=missing, suggested_top_up=missing
+            )
+        wish = TopUp(missing=missing, amount=None, limits=self._limits, allowed=True, label=self._label)
+        yield from top_up(account, self._payer, self._policy, wish)
+
+
+class _Held(SellerSession):
+    """A session that sends the caller's own request object instead of building one."""
+
+    def __init__(self, session: SellerSession, request: httpx.Request, ask: Ask) -> None:
+        self.__dict__.update(session.__dict__)
+        self._request = request
+        self._ask_of_request = ask
+
+    def send_in_slot(
+        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout | None = None
+    ) -> Flow[httpx.Response]:
+        attach(self._request, dict(secrets))
+        return (yield from send(self._request))
+
+
+def _read_any(answer: Answer) -> Queued | Shortfall | Refused | Unclear:
+    """The outcome of another drawing call: 2xx is bought, the documented refusals are not, the rest is unknown."""
+    if 200 <= answer.status < 300:
+        return Queued("", "")
+    if answer.status in (400, 402, 403, 404, 413, 415, 429):
+        return Refused(answer.status, "", f"HTTP {answer.status}")
+    return Unclear(f"the seller answered {answer.status}")
+
+
+def _model_of(request: httpx.Request) -> str:
+    from x402_audio.jsontext import read_json_object
+
+    try:
+        model = read_json_object(request.content, bytes_max=1 << 20).get("model")
+    except ValueError:
+        return ""
+    return model if isinstance(model, str) else ""
+
+
+__all__ = ["Prepaid", "Receipt", "X402Auth", "receipt_of"]
