@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ def pay_v2(shop: Shop, entry: dict[str, Any], payload: dict[str, Any]) -> httpx.
 
 
 def nothing_moved(shop: Shop, wallet: Wallet) -> bool:
-    return shop.books()["payments"] == [] and shop.balance(wallet).json()["data"]["balanceUsd"] == 0
+    return bool(shop.books()["payments"] == [] and shop.balance(wallet).json()["data"]["balanceUsd"] == 0)
 
 
 def test_discovery_offers_base_and_solana_in_body_and_header(open_shop: OpenShop) -> None:
@@ -92,7 +93,7 @@ def test_a_payment_being_settled_is_answered_in_progress(open_shop: OpenShop) ->
     assert len(shop.books()["payments"]) == 1
 
 
-CHANGED_BYTES = {
+CHANGED_BYTES: dict[str, dict[str, Callable[[str], str]]] = {
     "signature": {"signature": lambda text: text[:30] + ("0" if text[30] != "0" else "1") + text[31:]},
     "value": {"value": lambda text: "5000001"},
     "payTo": {"to": lambda text: text[:-1] + ("0" if text[-1] != "0" else "1")},
@@ -145,8 +146,9 @@ def test_a_payment_out_of_its_time_moves_nothing(open_shop: OpenShop) -> None:
     wallet = shop.wallet()
     entry = base_entry(shop)
     now = int(shop.clock.now())
-    for window in ({"validBefore": now + 5}, {"validBefore": now - 1}, {"validAfter": now + 1}):
-        answer = pay_v2(shop, entry, wallet.authorize(entry["payTo"], FIVE, **window))
+    for member, at in (("validBefore", now + 5), ("validBefore", now - 1), ("validAfter", now + 1)):
+        changed: dict[str, Any] = {member: at}
+        answer = pay_v2(shop, entry, wallet.authorize(entry["payTo"], FIVE, **changed))
         assert (answer.status_code, answer.json()["error"]) == (400, "PAYMENT_VERIFICATION_FAILED")
     assert nothing_moved(shop, wallet)
 

@@ -37,6 +37,8 @@ class Chain:
         self._wallet_usdc = wallet_usdc
         self._pay_to = pay_to
         self.transfers: list[Transfer] = []
+        self._changes: dict[str, list[tuple[int, int]]] = {}
+        self._used: dict[tuple[str, str], int] = {}
 
     def height(self, seconds_ago: float = 0) -> int:
         """The number of the newest block that long ago."""
@@ -62,15 +64,12 @@ class Chain:
         """USDC held after that block. Every unseen wallet started with the same sum, the payee with nothing."""
         address = address.lower()
         held = 0 if address == self._pay_to else int(self._wallet_usdc)
-        for moved in self.transfers:
-            if moved.block <= block:
-                held += moved.value * ((moved.payee == address) - (moved.payer == address))
-        return Usdc(held)
+        return Usdc(held + sum(change for at, change in self._changes.get(address, ()) if at <= block))
 
     def nonce_used(self, payer: str, nonce: str, block: int) -> bool:
         """EIP-3009 `authorizationState` after that block."""
-        wanted = (payer.lower(), nonce.lower())
-        return any((t.payer, t.nonce) == wanted and t.block <= block for t in self.transfers)
+        used_at = self._used.get((payer.lower(), nonce.lower()))
+        return used_at is not None and used_at <= block
 
     def transfer(self, payer: str, payee: str, value: int, nonce: str = "") -> Transfer:
         """Move USDC now. The caller has checked that it may."""
@@ -81,4 +80,8 @@ class Chain:
             "0x" + keccak(b"sandbox transaction " + seed.encode()).hex(),
         )  # fmt: skip
         self.transfers.append(moved)
+        self._changes.setdefault(payer, []).append((moved.block, -value))
+        self._changes.setdefault(payee, []).append((moved.block, value))
+        if nonce:
+            self._used[payer, nonce] = moved.block
         return moved

@@ -87,6 +87,7 @@ class SandboxSeller:
         self.chain = Chain(self.network, self.clock, wallet_usdc=wallet_usdc, pay_to=self.pay_to)
         self.rpc = ChainRpc(self.chain, self.lock)
         self.jobs: dict[str, Job] = {}
+        self._running: dict[str, Job] = {}
         self.payments: dict[tuple[str, str], Payment] = {}
         self._random = random
         self._accounts: dict[str, Account] = {}
@@ -224,7 +225,7 @@ class SandboxSeller:
                 extra=_extra(order, faults),
                 suggestion=_suggestion((faults or {}).get("refuse_content")),
             )
-            self.jobs[job.queue_id] = job
+            self.jobs[job.queue_id] = self._running[job.queue_id] = job
             if signed is not None:
                 self._job_of_sign_in[signed.wallet, signed.nonce] = job
             if account is not None and at_end:
@@ -244,11 +245,11 @@ class SandboxSeller:
     def advance(self) -> None:
         """Let time do its work on the running jobs. Called before any job or balance is looked at."""
         with self.lock:
-            for job in self.jobs.values():
-                if job.state == "processing" and self.now() >= job.ready_at:
-                    self._finish(job)
+            for job in [job for job in self._running.values() if self.now() >= job.ready_at]:
+                self._finish(job)
 
     def _finish(self, job: Job) -> None:
+        del self._running[job.queue_id]
         account = self._owner(job)
         if account is not None and job.charge == "end":
             account.reserved = account.reserved - job.order.price

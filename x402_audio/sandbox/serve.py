@@ -177,25 +177,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _serve(self, request: Request, connection: Connection) -> None:
-        """Faults before, the answer, faults after; then the books, whatever became of the connection."""
+        """Faults before, the answer, faults after; the books are written before the client can know."""
         seller = self.server.sandbox.seller
         request.faults = seller.faults.take(request.method, request.path)
         status, code = 0, ""
         try:
             answer = connection.before(request)
-            if answer is None:
-                answer = self.server.admin.chain(request) if request.path == "/sandbox/chain" else (
-                    self.server.routes.answer(request)
-                )  # fmt: skip
+            if answer is None and request.path == "/sandbox/chain":
+                answer = self.server.admin.chain(request)
+            elif answer is None:
+                answer = self.server.routes.answer(request)
             code = answer.code
             answer = connection.after(request, answer)
             status = answer.status
-            connection.send(answer, truncate="truncate" in request.faults)
         finally:
             for leave in request.on_end:
                 leave()
             if request.path != "/sandbox/chain":
                 seller.note_request(request.method, request.path, status, request.wallet, code)
+        connection.send(answer, truncate="truncate" in request.faults)
 
     def _body(self) -> bytes | None:
         """The request body, or None after a refusal."""
