@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Literal
 
+from x402_audio.errors import ContentRejected, ModelUnavailable, RateLimited, SellerError, SignInRejected
 from x402_audio.jsontext import BODY_BYTES_MAX, Json, read_json_object
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Said:
     code: str
     text: str
     suggested_prompt: str = ""
+
+    @property
+    def line(self) -> str:
+        """The text, else the code word, else a plain remark; never empty."""
+        return self.text or self.code or "no reason given"
 
 
 def quoted(text: str, limit: int = QUOTED_MAX) -> str:
@@ -136,6 +142,52 @@ def form_of_402(answer: Answer, *, top_up: bool, account: bool) -> Form402:
     if words.code == "INSUFFICIENT_BALANCE" or lower.startswith("insufficient "):
         return "account-empty" if account else "below-price"
     return "other"
+
+
+def seller_error(answer: Answer, what: str, *, now: float | None = None) -> SellerError:
+    """The typed error for an answer nothing was bought by. what: `quote`, `models`, ...; now: Unix seconds."""
+    words = said(answer)
+    status, code = answer.status, sign_in_code(answer) or words.code
+    line = f"{what}: the seller answered {status} ({words.line})"
+    lower = words.text.lower()
+    if status == 429:
+        wait = math.ceil(retry_after_seconds(answer.headers, now) or 5)
+        return RateLimited(
+            line, status=status, code_word=code, retry_after=wait,
+            next_step=f"nothing was bought; repeat the same command in {wait} s",
+        )  # fmt: skip
+    if status == 422:
+        return ContentRejected(
+            line, status=status, code_word="content", suggested_prompt=words.suggested_prompt
+        )
+    if (status == 401 and "pro users" in lower) or (
+        status in (400, 404) and _names_no_model(lower, status, what)
+    ):
+        return ModelUnavailable(line, status=status, code_word=code)
+    if status in (401, 403):
+        return SignInRejected(line, status=status, code_word=code)
+    if status == 402:
+        return SellerError(
+            line, status=status, code_word=code, owner="human", retry="never",
+            next_step="nothing was paid; a demand on this route is never paid; check --api-url and --provider",
+        )  # fmt: skip
+    if 400 <= status < 500:
+        return SellerError(
+            line, status=status, code_word=code, owner="agent", retry="never",
+            next_step="nothing was bought; correct the request; see: x402-audio models",
+        )  # fmt: skip
+    if status < 500:
+        return SellerError(
+            line, status=status, code_word=code, owner="human", retry="never",
+            next_step="nothing was bought; check --api-url and --provider",
+        )  # fmt: skip
+    return SellerError(line, status=status, code_word=code)
+
+
+def _names_no_model(lower: str, status: int, what: str) -> bool:
+    if status == 404 and what in ("quote", "queue"):
+        return True
+    return "model" in lower and any(word in lower for word in ("not found", "unknown", "does not exist"))
 
 
 def _has_terms(body: Mapping[str, Json], answer: Answer) -> bool:

@@ -140,7 +140,7 @@ def check_request(audio: AudioRequest, spec: ModelSpec) -> None:
         ("lyrics_optimizer", audio.lyrics_optimizer, spec.supports_lyrics_optimizer),
     ):
         if asked is not None:
-            _need(spec, ability, field, str(asked).lower())
+            _need(spec, ability, field, str(asked).lower(), value=asked)
     _check_voice(audio, spec)
     _check_speed(audio, spec)
     if audio.language is not None:
@@ -266,7 +266,7 @@ def _check_lyrics(audio: AudioRequest, spec: ModelSpec) -> None:
                 spec, "lyrics", f"of {len(lyrics)} characters", f"1..{limit} characters", value=len(lyrics)
             )
         if audio.lyrics_optimizer:
-            _refuse(spec, "lyrics_optimizer", "true", "not together with lyrics")
+            _refuse(spec, "lyrics_optimizer", "true", "not together with lyrics", value=True)
     ways = LYRICS_UNLESS.get(spec.id)
     if ways is None:
         if spec.lyrics_required and lyrics is None:
