@@ -336,13 +336,8 @@ def read_completed(answer: Answer) -> bool:
 def refused(answer: Answer, words: Said, now: float | None) -> Refused:
     """Status, word, line and wait of an answer that is a plain no."""
     code = sign_in_code(answer) or words.code
-    return Refused(
-        answer.status,
-        code,
-        _line(answer, words),
-        words.suggested_prompt,
-        retry_after_seconds(answer.headers, now),
-    )
+    wait = retry_after_seconds(answer.headers, now)
+    return Refused(answer.status, code, words.line, words.suggested_prompt, wait)
 
 
 def _read_status(answer: Answer) -> Processing | Gone | Refused:
