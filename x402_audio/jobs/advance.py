@@ -7,6 +7,7 @@ error means for the job (park, fail, leave as it is) is decided in one place, `_
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -42,7 +43,6 @@ from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.session import answer_of, is_audio
-from x402_audio.providers.answers import seller_error
 from x402_audio.providers.catalog import check_request
 from x402_audio.providers.prices import agrees, price_of
 from x402_audio.providers.provider import Gone, Processing, Refused, Shortfall, Track
@@ -65,16 +65,41 @@ def run_job(
     Raises the job's typed end, or JobTimedOut. With `wait_parked` a job parked for funds is waited for.
     """
     while True:
-        job = yield from call(lambda: desk.ledger.claim(job_id, desk.owner, LEASE_S))
-        if job is None:
-            joined = yield from _join(desk, job_id, until)
-            if joined is not None:
-                return joined
-            continue
-        try:
-            return (yield from _steps(desk, job, until, chain, wait_parked))
-        finally:
-            desk.ledger.release(job.id, job.epoch)
+        job = None
+        if _here.take(desk.place, job_id):
+            try:
+                job = yield from call(lambda: desk.ledger.claim(job_id, desk.owner, LEASE_S))
+                if job is not None:
+                    return (yield from _steps(desk, job, until, chain, wait_parked))
+            finally:
+                if job is not None:
+                    desk.ledger.release(job.id, job.epoch)
+                _here.give_back(desk.place, job_id)
+        joined = yield from _join(desk, job_id, until)
+        if joined is not None:
+            return joined
+
+
+class _Here:
+    """Jobs this very process is working on: its threads and tasks join each other like processes do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: set[tuple[str, str]] = set()
+
+    def take(self, place: str, job_id: str) -> bool:
+        with self._lock:
+            if (place, job_id) in self._jobs:
+                return False
+            self._jobs.add((place, job_id))
+            return True
+
+    def give_back(self, place: str, job_id: str) -> None:
+        with self._lock:
+            self._jobs.discard((place, job_id))
+
+
+_here: Final = _Here()
 
 
 def _join(desk: Desk, job_id: str, until: float) -> Flow[Track | None]:
@@ -141,7 +166,7 @@ def _quote(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             if local is not None and not agrees(price, local):
                 desk.tell("warning", f"the quote {price} is not the listed price {local}", job)
         elif desk.provider.billing != "direct" or answer.status not in (404, 405, 501):
-            raise seller_error(answer, "quote")
+            raise desk.provider.error_of(answer, "quote")
     if price is None and desk.provider.billing != "direct":
         raise ModelUnavailable(f"{job.model} has no price at this seller", status=0)
     if price is not None:

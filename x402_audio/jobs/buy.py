@@ -33,7 +33,6 @@ from x402_audio.payment.prepaid import read_ledger
 from x402_audio.payment.session import answer_of
 from x402_audio.protocol.payload import read_settlement
 from x402_audio.providers.provider import Queued, Refused, Shortfall, Unclear
-from x402_audio.providers.answers import seller_error
 
 RATE_REPEATS_MAX: Final = 5
 
@@ -65,7 +64,7 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     if bought.hold is None:
         if answer.status < 400:
             raise ProtocolError("the seller answered without asking for payment; it does not look like an x402 seller")
-        raise seller_error(answer, "queue")
+        raise desk.provider.error_of(answer, "queue")
     outcome = desk.provider.read_queued(answer)
     settlement = read_settlement(dict(bought.response.headers))
     moved = settlement.transaction[:80] if settlement is not None and settlement.success else ""
@@ -104,7 +103,7 @@ def _buy_on_credit(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             yield from sleep(min(outcome.retry_after or 5.0, 60.0) + desk.jitter())
         else:
             assert drawn.response is not None
-            raise seller_error(answer_of(drawn.response), "queue")
+            raise desk.provider.error_of(answer_of(drawn.response), "queue")
     raise SellerError("the seller kept refusing the job as too many requests", status=429)
 
 

@@ -89,6 +89,7 @@ class Desk:
     clock: Clock
     random: Random
     owner: str
+    place: str
     on_notice: OnNotice
     store_prompts: bool = True
     warnings: list[str] = field(default_factory=list)

@@ -26,11 +26,11 @@ from x402_audio.errors import (
     PaymentUnsettled,
     ProtocolError,
 )
-from x402_audio.flow import Call, Close, Flow, Send, Sleep, call, in_thread, read_bounded, read_bounded_async, send
+from x402_audio.flow import Call, Flow, Send, Sleep, call, in_thread, read_bounded, read_bounded_async, send
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.draw import Draw, Drawn, draw_credit
-from x402_audio.payment.onehop import attach, detach
+from x402_audio.payment.onehop import OneHopHeaders, attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
 from x402_audio.payment.prepaid import Account, TopUp, top_up, trusted_credit
@@ -111,7 +111,7 @@ class X402Auth(httpx.Auth):
                     match step:
                         case Send(outgoing, stream):
                             response = yield outgoing
-                            if not stream or response.status_code == 402:
+                            if not (stream and _stays_open(response)):
                                 read_bounded(response)
                             result = response
                         case Call(function):
@@ -120,8 +120,6 @@ class X402Auth(httpx.Auth):
                             import time
 
                             result = time.sleep(seconds)
-                        case Close(response):
-                            result = response.close()
                         case _:
                             raise AssertionError(step)
                 except Exception as error:
@@ -144,7 +142,7 @@ class X402Auth(httpx.Auth):
                     match step:
                         case Send(outgoing, stream):
                             response = yield outgoing
-                            if not stream or response.status_code == 402:
+                            if not (stream and _stays_open(response)):
                                 await read_bounded_async(response)
                             result = response
                         case Call(function):
@@ -153,8 +151,6 @@ class X402Auth(httpx.Auth):
                             import asyncio
 
                             result = await asyncio.sleep(seconds)
-                        case Close(response):
-                            result = await response.aclose()
                         case _:
                             raise AssertionError(step)
                 except Exception as error:
@@ -185,6 +181,8 @@ class X402Auth(httpx.Auth):
             if response.status_code != 402:
                 return
             check_same_origin(request.url, response.request.url)
+            if response.request.url != request.url:
+                raise ForeignOrigin("the request was redirected before payment was asked; ask that URL itself")
             if digest is None:
                 raise PaymentRefused(
                     "a streamed request body cannot be sent twice, so it is not paid for",
@@ -198,17 +196,14 @@ class X402Auth(httpx.Auth):
             )  # fmt: skip
             hold = yield from self._payer.commit(terms, self._policy, purchase, self._stated_limits(request))
         paid, hold = yield from self._payer.send_paid(hold, lambda secrets: self._send(request, secrets))
-        if paid.history or origin_of(paid.request.url) != origin_of(request.url):
+        if any(earlier.has_redirect_location for earlier in paid.history):
             raise unsettled(hold, "the paid request was redirected, and the payment did not follow")
         hold = yield from self._payer.conclude(hold, paid)
         paid.extensions[RECEIPT] = receipt_for(hold)
 
     def _send(self, request: httpx.Request, secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
         attach(request, dict(secrets))
-        response = yield from send(request, stream=True)
-        if not 200 <= response.status_code < 300:
-            yield Close(response)
-        return response
+        return (yield from send(request, stream=True))
 
     def _identity(self, request: httpx.Request) -> tuple[str, str | None]:
         """The purchase's identity and its body digest, None for a body that cannot be sent twice."""
@@ -359,7 +354,14 @@ class _Held(SellerSession):
         self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout | None = None
     ) -> Flow[httpx.Response]:
         attach(self._request, dict(secrets))
-        return (yield from send(self._request))
+        return (yield from send(self._request, stream=ask.path != "/audio/queue"))
+
+
+def _stays_open(response: httpx.Response) -> bool:
+    """A delivered answer is the caller's to read; a 402, or a refusal of what was paid, is ours."""
+    if 200 <= response.status_code < 300:
+        return True
+    return response.status_code != 402 and not isinstance(response.request.headers, OneHopHeaders)
 
 
 def _read_any(answer: Answer) -> Queued | Shortfall | Refused | Unclear:

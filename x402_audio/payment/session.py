@@ -308,8 +308,9 @@ def is_audio(response: httpx.Response) -> bool:
 
 
 def answer_of(response: httpx.Response) -> Answer:
-    """A read response as plain values."""
-    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
+    """A response as plain values; the body of one that stays a stream is empty here."""
+    body: bytes = getattr(response, "_content", b"")
+    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
 
 def body_of(ask: Ask) -> bytes | None:

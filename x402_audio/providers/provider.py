@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol
 
+from x402_audio.errors import SellerError
 from x402_audio.jsontext import Json, write_json
 from x402_audio.money import Usdc
 from x402_audio.providers.catalog import ModelSpec
@@ -177,6 +178,9 @@ class Provider(Protocol):
 
     def read_completed(self, answer: Answer) -> bool:
         """True when the seller's copy is deleted or already gone."""
+
+    def error_of(self, answer: Answer, what: str) -> SellerError:
+        """The typed error for an answer nothing was bought by. what: `quote`, `queue`, `models`, …"""
 
     def charges_late(self, model: str) -> bool:
         """The seller charges at the end of the job (its silence about a charge proves nothing)."""
