@@ -157,12 +157,18 @@ def test_the_stream_holds_its_last_chunk_until_released(version: int, open_shop:
     demand = shop.http.get("/stream")
     terms = value_of(demand.headers["PAYMENT-REQUIRED"]) if version == 2 else demand.json()
     header = till.header(till.authorize(shop.wallet(), 10_000), terms["accepts"][0])
-    with shop.http.stream("GET", "/stream", headers=header) as answer:
+    with shop.http.stream("GET", "/stream", headers=header, timeout=0.3) as answer:
         assert answer.status_code == 200
         lines = answer.iter_lines()
         assert [next(lines), next(lines)] == ["chunk 1 of 3", "chunk 2 of 3"]
+        with pytest.raises(httpx.ReadTimeout):
+            next(lines)
+    with shop.http.stream("GET", "/stream", headers=header) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "chunk 1 of 3"
         shop.http.post(f"{shop.server.origin}/sandbox/release")
-        assert list(lines) == ["chunk 3 of 3"]
+        assert list(lines) == ["chunk 2 of 3", "chunk 3 of 3"]
+    assert [payment["sends"] for payment in shop.books()["payments"]] == [2]
 
 
 def test_a_direct_seller_has_no_credit_and_refuses_a_bad_request_before_its_price(

@@ -20,7 +20,7 @@ def read_body(request: Request) -> dict[str, Json]:
         raise Refusal(bad_request("_errors", "Content-Type must be application/json"))
     try:
         return read_json_object(request.body, bytes_max=BODY_BYTES_MAX)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Refusal(bad_request("_errors", "Invalid JSON")) from error
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from x402_audio.jsontext import read_json_object
 from x402_audio.money import Usdc
-from x402_audio.sandbox.answers import Answer, RawToken, Refusal, Request, json_answer
+from x402_audio.sandbox.answers import BODY_BYTES_MAX, Answer, RawToken, Refusal, Request, json_answer
 from x402_audio.sandbox.audio_routes import AudioRoutes, queue_answer, read_body, refused_content
 from x402_audio.sandbox.books import Account, Row, iso
 from x402_audio.sandbox.catalog import Order
@@ -190,13 +191,13 @@ class VeniceRoutes:
             answer = refusal.answer
         if 400 <= answer.status < 500 and answer.status != 429:
             with self._seller.lock:
-                self._seller.rates.add("errors", request.peer, self._seller.clock.monotonic())
+                self._seller.rates.add("errors", _budget(request), self._seller.clock.monotonic())
         return answer
 
     def _check_error_budget(self, request: Request) -> None:
         seller, most = self._seller, self._seller.limits.errors
         with seller.lock:
-            failed = seller.rates.count("errors", request.peer, seller.clock.monotonic(), 30)
+            failed = seller.rates.count("errors", _budget(request), seller.clock.monotonic(), 30)
         if most is not None and failed > most:
             raise Refusal(
                 json_answer(429, {"error": "Too many failed requests. Please try again in 30 seconds."})
@@ -335,6 +336,15 @@ class VeniceRoutes:
             usd = min(usd, account.spend_limit - account.spent)
         data = {"accessPermitted": usd > 0, "balances": {"USD": usd, "DIEM": account.diem}, "rateLimits": []}
         return json_answer(200, {"data": data})
+
+
+def _budget(request: Request) -> str:
+    """Whose error budget a call draws on: the address and the model it names."""
+    try:
+        model = read_json_object(request.body, bytes_max=BODY_BYTES_MAX).get("model")
+    except ValueError:
+        model = None
+    return f"{request.peer} {model}"
 
 
 def _row(row: Row) -> dict[str, object]:
