@@ -1,0 +1,47 @@
+"""Ethereum addresses and the hash behind them: keccak-256 and the EIP-55 spelling.
+
+Knows no keys. The hash library is imported on first use.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+ZERO_ADDRESS: Final = "0x" + "0" * 40
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+
+
+def keccak256(data: bytes) -> bytes:
+    """Ethereum's hash (Keccak before its padding became SHA-3), 32 bytes."""
+    from Crypto.Hash import keccak
+
+    return keccak.new(digest_bits=256, data=data).digest()
+
+
+def is_address(text: object) -> bool:
+    """Whether this is `0x` and 40 hexadecimal digits, whatever their case."""
+    return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
+
+
+def checksum_address(text: str) -> str:
+    """The EIP-55 spelling. Raises ValueError for another form, or mixed case whose checksum is wrong."""
+    if not is_address(text):
+        raise ValueError("an address is 0x and 40 hexadecimal digits")
+    digits = text[2:]
+    spelled = _spell(digits.lower())
+    if digits not in (digits.lower(), digits.upper()) and digits != spelled:
+        raise ValueError("the address has mixed case, but not that of its checksum (EIP-55)")
+    return "0x" + spelled
+
+
+def same_address(a: str, b: str) -> bool:
+    """Whether both name one account, ignoring case; False when either is no address."""
+    return is_address(a) and is_address(b) and a.lower() == b.lower()
+
+
+def _spell(digits: str) -> str:
+    marks = keccak256(digits.encode("ascii")).hex()
+    return "".join(
+        digit.upper() if mark >= "8" else digit for digit, mark in zip(digits, marks, strict=False)
+    )
