@@ -37,9 +37,8 @@ LYRICS_UNLESS: Final[Mapping[str, tuple[str, ...]]] = {
 _OTHER_TYPES: Final = frozenset({"asr", "embedding", "image", "text", "tts", "upscale", "inpaint", "video"})
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
 _LANGUAGE: Final = re.compile(r"[a-z]{2}", re.ASCII)
-_SPEED: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?", re.ASCII)
+SPEED: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?", re.ASCII)
 _OWN_VOICE: Final = re.compile(r"[A-Za-z0-9]{16,40}", re.ASCII)
-_MANY: Final = 12
 _WIRE_NAMES: Final[Mapping[str, str]] = {"beta": "betaModel"}
 
 
@@ -140,7 +139,7 @@ def check_request(audio: AudioRequest, spec: ModelSpec) -> None:
         ("lyrics_optimizer", audio.lyrics_optimizer, spec.supports_lyrics_optimizer),
     ):
         if asked is not None:
-            _need(spec, ability, field, str(asked).lower(), value=asked)
+            _need(spec, ability, field, asked)
     _check_voice(audio, spec)
     _check_speed(audio, spec)
     if audio.language is not None:
@@ -221,13 +220,11 @@ def _plain(value: object) -> Json:
 def _check_prompt(audio: AudioRequest, spec: ModelSpec) -> None:
     for field, text in (("prompt", audio.prompt), ("lyrics", audio.lyrics or "")):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            _refuse(spec, field, "with half a character", "whole Unicode characters")
-    low = PROMPT_MIN if spec.min_prompt_length is None else spec.min_prompt_length
+            _refuse(spec, field, len(text), "whole Unicode characters", shown="with half a character")
+    low = PROMPT_MIN if spec.min_prompt_length is None else max(spec.min_prompt_length, 1)
     high, length = spec.prompt_character_limit, len(audio.prompt.strip())
-    if length < max(low, 1) or (high is not None and length > high):
-        _refuse(
-            spec, "prompt", f"of {length} characters", f"{_span(max(low, 1), high)} characters", value=length
-        )
+    if length < low or (high is not None and length > high):
+        _refuse(spec, "prompt", length, f"{_span(low, high)} characters", shown=f"of {length} characters")
 
 
 def _check_duration(audio: AudioRequest, spec: ModelSpec) -> None:
@@ -246,9 +243,8 @@ def _check_duration(audio: AudioRequest, spec: ModelSpec) -> None:
             _refuse(spec, "duration_seconds", seconds, _span(low, high))
     elif tiers:
         if not any(tier.min_seconds <= seconds <= tier.max_seconds for tier in tiers):
-            _refuse(
-                spec, "duration_seconds", seconds, _spans([(t.min_seconds, t.max_seconds) for t in tiers])
-            )
+            allowed = _spans([(tier.min_seconds, tier.max_seconds) for tier in tiers])
+            _refuse(spec, "duration_seconds", seconds, allowed)
     else:
         _need(spec, spec.takes_duration, "duration_seconds", seconds)
         if seconds < 1:
@@ -257,48 +253,34 @@ def _check_duration(audio: AudioRequest, spec: ModelSpec) -> None:
 
 def _check_lyrics(audio: AudioRequest, spec: ModelSpec) -> None:
     lyrics = audio.lyrics
-    length = len(lyrics.strip()) if lyrics is not None else 0
+    length = 0 if lyrics is None else len(lyrics)
+    shown = "missing" if lyrics is None else f"of {length} characters"
     if lyrics is not None:
-        _need(spec, spec.supports_lyrics, "lyrics", f"of {len(lyrics)} characters", value=len(lyrics))
+        _need(spec, spec.supports_lyrics, "lyrics", length, shown=shown)
         limit = LYRICS_MAX if spec.lyrics_character_limit is None else spec.lyrics_character_limit
-        if length == 0 or len(lyrics) > limit:
-            _refuse(
-                spec, "lyrics", f"of {len(lyrics)} characters", f"1..{limit} characters", value=len(lyrics)
-            )
+        if not lyrics.strip() or length > limit:
+            _refuse(spec, "lyrics", length, f"1..{limit} characters", shown=shown)
         if audio.lyrics_optimizer:
-            _refuse(spec, "lyrics_optimizer", "true", "not together with lyrics", value=True)
+            _refuse(spec, "lyrics_optimizer", True, "not together with lyrics")
     ways = LYRICS_UNLESS.get(spec.id)
     if ways is None:
         if spec.lyrics_required and lyrics is None:
-            _refuse(spec, "lyrics", "missing", "lyrics are required", value=None)
-    elif length < PROMPT_MIN and not any(getattr(audio, way) for way in ways):
+            _refuse(spec, "lyrics", None, "lyrics are required", shown=shown)
+    elif len((lyrics or "").strip()) < PROMPT_MIN and not any(getattr(audio, way) for way in ways):
         unless = "".join(f" or {way}" for way in ways)
-        _refuse(
-            spec,
-            "lyrics",
-            f"of {length} characters",
-            f"{PROMPT_MIN} characters or more{unless}",
-            value=length,
-        )
+        _refuse(spec, "lyrics", length, f"{PROMPT_MIN} characters or more{unless}", shown=shown)
 
 
 def _check_voice(audio: AudioRequest, spec: ModelSpec) -> None:
-    voice = audio.voice
-    if voice is None or (spec.voices and voice in spec.voices):
+    voice, named = audio.voice, spec.voices or ()
+    if voice is None or voice in named:
         return
     own = spec.supports_custom_voice_id
-    if not spec.voices:
-        unknown = spec.voices is None and not spec.states_abilities
-        _need(spec, own or (None if unknown else False), "voice", voice)
-        if unknown:
-            return
-    may_be_own = own or (own is None and not spec.states_abilities)
-    if not (may_be_own and _OWN_VOICE.fullmatch(voice)):
-        named = spec.voices or ()
-        shown = ", ".join(named[:_MANY]) + (f" and {len(named) - _MANY} more" if len(named) > _MANY else "")
-        _refuse(
-            spec, "voice", voice, " or ".join(filter(None, (shown, "a voice id of its own" if own else "")))
-        )
+    if not named and own is not True:
+        _need(spec, False if spec.voices is not None else own, "voice", voice)
+        return
+    if not _OWN_VOICE.fullmatch(voice) or own is False or (own is None and spec.states_abilities):
+        _refuse(spec, "voice", voice, ", ".join((*(("a voice id of its own",) if own else ()), *named)))
 
 
 def _check_speed(audio: AudioRequest, spec: ModelSpec) -> None:
@@ -306,22 +288,23 @@ def _check_speed(audio: AudioRequest, spec: ModelSpec) -> None:
         return
     _need(spec, spec.supports_speed, "speed", audio.speed)
     low, high = max(spec.min_speed or SPEED_MIN, SPEED_MIN), min(spec.max_speed or SPEED_MAX, SPEED_MAX)
-    if not _SPEED.fullmatch(audio.speed) or not low <= Decimal(audio.speed) <= high:
+    if not SPEED.fullmatch(audio.speed) or not low <= Decimal(audio.speed) <= high:
         _refuse(spec, "speed", audio.speed, f"{low}..{high}")
 
 
-def _need(spec: ModelSpec, ability: bool | None, field: str, shown: object, **value: object) -> None:
+def _need(spec: ModelSpec, ability: bool | None, field: str, value: object, shown: str = "") -> None:
     """The rule of the module's first lines."""
     if ability is False or (ability is None and spec.states_abilities):
-        _refuse(spec, field, shown, "not supported, leave it out", **value)
+        _refuse(spec, field, value, "not supported, leave it out", shown=shown)
 
 
-def _refuse(spec: ModelSpec, field: str, shown: object, allowed: str, **value: object) -> NoReturn:
-    said = quoted(str(shown), 60)
+def _refuse(spec: ModelSpec, field: str, value: object, allowed: str, shown: str = "") -> NoReturn:
+    """One line; `value` and the whole of `allowed` go along for programs."""
+    said = shown or quoted(str(value).lower() if isinstance(value, bool) else str(value), 60)
     raise RequestInvalid(
-        f"{field} {said} is not possible with {spec.id}: {allowed}",
+        f"{field} {said} is not possible with {spec.id}: {quoted(allowed)}",
         field=field,
-        value=value.get("value", shown),
+        value=value,
         allowed=allowed,
     )
 

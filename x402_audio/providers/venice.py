@@ -6,7 +6,6 @@ at this file. Decides nothing, sends nothing, knows no ledger.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from x402_audio.providers.answers import (
     seller_error,
     sign_in_code,
 )
-from x402_audio.providers.catalog import ModelSpec, read_model_specs
+from x402_audio.providers.catalog import SPEED, ModelSpec, read_model_specs
 from x402_audio.providers.prices import PerThousandCharacters
 from x402_audio.providers.provider import (
     Answer,
@@ -62,7 +61,6 @@ PAGE_FULL: Final = 100
 _NOT_BOUGHT: Final = frozenset({400, 401, 403, 404, 413, 415, 429})
 _UNKNOWN_ID: Final = "request id is invalid"
 _ENDED: Final = frozenset({"FAILED", "ERROR", "CANCELLED", "CANCELED"})
-_SPEED: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?", re.ASCII)
 _ID_MAX: Final = 256
 _NOISE: Final = Decimal("1e-12")
 
@@ -357,7 +355,7 @@ def _seconds(milliseconds: Json) -> float | None:
 
 
 def _speed(text: str) -> int | Decimal:
-    if not _SPEED.fullmatch(text):
+    if not SPEED.fullmatch(text):
         raise RequestInvalid(
             f"speed {quoted(text, 20)} is not a number",
             field="speed",
