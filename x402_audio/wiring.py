@@ -33,7 +33,7 @@ from x402_audio.protocol.siwx import CURRENT_HEADERS, LEGACY_HEADERS
 from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.direct import DirectSeller
 from x402_audio.providers.provider import Provider
-from x402_audio.providers.venice import VENICE_ORIGIN, VENICE_PAYEE, Venice
+from x402_audio.providers.venice import VENICE_ORIGIN, VENICE_PAYEE, AccountBalance, Venice
 from x402_audio.settings import Settings
 
 MODELS_FRESH_S: Final = 600
@@ -223,10 +223,14 @@ class Wiring:
         yield from call(lambda: self.ledger.remember(key, packed))
         return {spec.id: spec for spec in specs}
 
+    def close(self) -> None:
+        """Close the books."""
+        if self._ledger is not None:
+            self._ledger.close()
+
     def _account_funds(self, session: SellerSession, price: Usdc) -> Flow[None]:
         """The gate of account mode: what the key may spend covers the price."""
-        seller = Venice(billing="account", clock=self.clock)
-        balance = seller.read_account_balance((yield from session.ask(seller.ask_key_limits())))
+        balance = yield from self._account(session)
         if not balance.permitted or balance.largest < price:
             missing = Usdc(max(price - balance.largest, ZERO))
             raise InsufficientBalance(
@@ -234,6 +238,17 @@ class Wiring:
                 balance=balance.largest, needed=price, missing=missing, suggested_top_up=missing,
                 next_step="add funds to the account at the seller, then: x402-audio resume",
             )  # fmt: skip
+
+
+    def _account(self, session: SellerSession) -> Flow[AccountBalance]:
+        seller = Venice(billing="account", clock=self.clock)
+        return seller.read_account_balance((yield from session.ask(seller.ask_key_limits())))
+
+    def account_balance(self, session: SellerSession) -> Flow[Mapping[str, object]]:
+        """What the key may spend, per currency in USD text."""
+        held = yield from self._account(session)
+        purses = {"usd": held.usd, "diem": held.diem, "bundled": held.bundled, "earned": held.earned}
+        return {"permitted": held.permitted, **{name: value.usd for name, value in purses.items() if value is not None}}
 
 
 def _unpack(text: str) -> dict[str, ModelSpec]:

@@ -42,6 +42,7 @@ from x402_audio.jobs.unknown import decide, refund_of
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
+from x402_audio.payment.pay import RESEND_MARGIN_S
 from x402_audio.payment.session import answer_of, is_audio
 from x402_audio.providers.catalog import check_request
 from x402_audio.providers.prices import agrees, price_of
@@ -308,8 +309,7 @@ def _unpark(
     back = job.resume_state or "quoted"
     match job.parked_reason:
         case "unknown":
-            holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
-            return (yield from _unpark_unknown(desk, job, holds, chain))
+            return (yield from take_up_unknown(desk, job, chain, resend=True))
         case "funds" if desk.account is not None and back != "queued" and wait_parked:
             while not (yield from may_go_on(desk, desk.account, job)):
                 if desk.clock.monotonic() >= until:
@@ -326,16 +326,17 @@ def _unpark(
     return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes)))
 
 
-def _unpark_unknown(
-    desk: Desk, job: JobRecord, holds: list[object], chain: ChainReader | None
+def take_up_unknown(
+    desk: Desk, job: JobRecord, chain: ChainReader | None, *, resend: bool = False
 ) -> Flow[JobRecord]:
-    """An unknown outcome: the same bytes while they may still be sent, then the witnesses."""
-    from x402_audio.ledger.book import Hold
+    """An unknown outcome: the same bytes while they may still be sent (only with `resend`), then the witnesses.
 
+    Raises PaymentUnsettled while nobody knows, JobFailed when it was paid and nothing was handed over.
+    """
     now = desk.clock.now()
+    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
     for hold in holds:
-        assert isinstance(hold, Hold)
-        if hold.kind in ("direct", "topup") and now < hold.valid_before - 10:
+        if resend and hold.kind in ("direct", "topup") and now < hold.valid_before - RESEND_MARGIN_S:
             return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, job.resume_state or "quoted")))
         yield from decide(desk, hold, chain)
     job = yield from call(lambda: desk.ledger.job(job.id))

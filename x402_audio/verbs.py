@@ -1,0 +1,482 @@
+"""What a person or an agent can ask for, each verb once, as flows over the wired rooms. No I/O of its own.
+
+`client.py` gives them a sync and an async face. Order of every purchase: look whether the job exists, check the
+request and the output place, store the job, then walk it (`jobs/advance.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, TypedDict, Unpack
+
+import httpx
+
+from x402_audio.errors import (
+    ChainError,
+    ConfigurationError,
+    InsufficientBalance,
+    JobTakenOver,
+    OpenJobExists,
+    PaymentRefused,
+    PaymentUnsettled,
+    RequestInvalid,
+    UnknownJob,
+    X402AudioError,
+)
+from x402_audio.flow import Flow, call, send, sleep
+from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, run_job
+from x402_audio.jobs.desk import Desk, JobOptions, audio_of
+from x402_audio.jobs.download import check_writable
+from x402_audio.jobs.gate import top_ups_on
+from x402_audio.jobs.settle import reconcile
+from x402_audio.ledger.book import ENDED_JOBS, Allowance, Hold, JobRecord, NewJob
+from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.inspect import inspect_answer
+from x402_audio.payment.policy import origin_of
+from x402_audio.payment.prepaid import TopUp, read_ledger, top_up, trusted_credit
+from x402_audio.payment.reconcile import ReconcileReport
+from x402_audio.payment.session import SellerSession
+from x402_audio.providers.catalog import ModelSpec, check_request
+from x402_audio.providers.prices import price_of
+from x402_audio.providers.provider import AudioRequest, Track, TransactionPage
+from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
+from x402_audio.wiring import Wiring
+
+SIMILAR_WITHIN_S: Final = 3600
+FIRST_LEDGER_S: Final = 120
+
+
+class AudioWishes(TypedDict, total=False):
+    """The audio fields of a request; see `AudioRequest`."""
+
+    duration_seconds: int | None
+    lyrics: str | None
+    instrumental: bool | None
+    voice: str | None
+    language: str | None
+    speed: str | None
+    loop: bool | None
+    lyrics_optimizer: bool | None
+
+
+class JobWishes(AudioWishes, total=False):
+    """And what the caller wants of the job. Money as USD text, e.g. `max_price="0.75"`."""
+
+    max_price: str | None
+    max_top_up: str | None
+    max_total: str | None
+    payee: str | None
+    job_id: str | None
+    again: bool
+    poll_interval: float | None
+    output: str | os.PathLike[str] | None
+    force: bool
+    keep_remote: bool
+
+
+_AUDIO: Final = frozenset(AudioWishes.__annotations__)
+
+
+class Verbs:
+    """Every verb as a flow."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._sessions: dict[str, SellerSession] = {}
+
+    # --- jobs
+    def generate(self, prompt: str, model: str, until: float, wishes: JobWishes) -> Flow[Track]:
+        job, desk = yield from self._store(prompt, model, wishes)
+        return (yield from run_job(desk, job.id, until=until, chain=self._wiring.chain))
+
+    def submit(self, prompt: str, model: str, wishes: JobWishes) -> Flow[JobRecord]:
+        job, _ = yield from self._store(prompt, model, wishes)
+        return job
+
+    def resume(
+        self, job_id: str, until: float, *, poll_interval: float | None = None, use_suggestion: bool = False,
+        output: str | None = None, force: bool = False, wait_parked: bool = False,
+    ) -> Flow[Track]:  # fmt: skip
+        ledger = self._wiring.ledger
+        job = yield from call(lambda: ledger.job(job_id))
+        self._check_mine(job)
+        if use_suggestion:
+            return (yield from self._resume_with_suggestion(job, until))
+        desk = yield from self._desk_of(job)
+        changes = {
+            "poll_interval": None if poll_interval is None else str(poll_interval),
+            "output": None if output is None else str(Path(output).absolute()),
+            "force": force or None,
+        }
+        yield from self._change_options(desk, job, {k: v for k, v in changes.items() if v is not None})
+        return (yield from run_job(desk, job_id, until=until, chain=self._wiring.chain, wait_parked=wait_parked))
+
+    def work(self, until: float, *, poll_interval: float | None = None, until_idle: bool = False) -> Flow[list[Outcome]]:
+        """Advance every unfinished job of this wallet until all ended, or everything left is parked, or time is up."""
+        outcomes: dict[str, Outcome] = {}
+        clock = self._wiring.clock
+        while True:
+            jobs = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
+            open_jobs = [job for job in jobs if job.parked_reason not in ("human", "owner")]
+            moved = False
+            for job in open_jobs:
+                slice_end = min(until, clock.monotonic() + (0.5 if len(open_jobs) > 1 else 1e9))
+                outcome = yield from self._work_one(job, slice_end, poll_interval)
+                moved = moved or outcome.track is not None or not _waits(outcome.error)
+                outcomes[job.id] = outcome
+            left = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
+            busy = [job for job in left if job.state != "parked"]
+            if not left or clock.monotonic() >= until or (until_idle and not busy):
+                return list(outcomes.values())
+            if all(job.parked_reason in ("human", "owner") for job in left):
+                return list(outcomes.values())
+            yield from sleep(0.05 if moved or busy else min(2.0, max(0.0, until - clock.monotonic())))
+
+    def _work_one(self, job: JobRecord, until: float, poll_interval: float | None) -> Flow[Outcome]:
+        try:
+            wait = job.state == "parked" and job.parked_reason == "funds"
+            track = yield from self.resume(job.id, until, poll_interval=poll_interval, wait_parked=wait)
+        except X402AudioError as error:
+            return Outcome(job.id, None, error)
+        return Outcome(job.id, track, None)
+
+    def cancel(self, job_id: str) -> Flow[JobRecord]:
+        """End a job that is not paid. Raises PaymentRefused when it is, PaymentUnsettled when nobody knows."""
+        ledger = self._wiring.ledger
+        job = yield from call(lambda: ledger.job(job_id))
+        if job.state in ENDED_JOBS:
+            return job
+        holds = yield from call(lambda: ledger.holds(job_id=job_id, states=("signed",)))
+        for hold in holds:
+            raise PaymentUnsettled(
+                f"{job_id} has a payment on its way ({hold.amount}); it cannot be called back",
+                hold_id=hold.id, nonce=hold.nonce, valid_before=hold.valid_before,
+            )  # fmt: skip
+        if job.state in ("queued", "ready", "saved") or job.queue_id:
+            raise PaymentRefused(
+                f"{job_id} is paid and running; cancelling would only lose the track", money_moved="yes",
+                owner="agent", next_step=f"x402-audio resume {job_id}",
+            )  # fmt: skip
+        desk = yield from self._desk_of(job)
+        claimed = yield from call(lambda: ledger.claim(job_id, desk.owner, LEASE_S))
+        if claimed is None:
+            raise JobTakenOver(f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no")
+        for hold in (yield from call(lambda: ledger.holds(job_id=job_id, states=("reserved",)))):
+            yield from call(lambda h=hold: ledger.void(h.id, evidence="cancelled before it was signed"))  # type: ignore[misc]
+        moved = yield from call(lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner"))
+        yield from call(lambda: ledger.release(job_id, claimed.epoch))
+        return moved
+
+    # --- storing a job
+    def _store(self, prompt: str, model: str, wishes: JobWishes) -> Flow[tuple[JobRecord, Desk]]:
+        wiring, settings = self._wiring, self._wiring.settings
+        audio = _audio(prompt, model, wishes)
+        options = _options(wishes, loopback=self._session(settings.api_url).loopback)
+        digest = audio.digest(seller=settings.api_url, wallet=wiring.wallet)
+        job_id = wishes.get("job_id")
+        ledger = wiring.ledger
+        if job_id is not None:
+            known = yield from self._known(job_id)
+            if known is not None and known.digest == digest and (known.state not in ENDED_JOBS or known.state == "completed"):
+                desk = yield from self._desk_of(known)
+                yield from self._change_options(desk, known, _given(options))
+                return known, desk
+        desk = yield from self._desk(settings.api_url, options)
+        if job_id is None or known is None or known.digest == digest:
+            yield from self._check(desk, audio, options, job_id or "track")
+        if job_id is None:
+            if not wishes.get("again"):
+                yield from self._refuse_similar(digest)
+            job_id = f"track-{wiring.random(6).hex()}"
+        new = NewJob(
+            id=job_id, digest=digest, wallet=wiring.wallet, network=wiring.network.caip2,
+            environment=settings.environment, label=settings.label, provider=desk.provider.name,
+            api_url=settings.api_url, origin=desk.session.origin, model=model, request=audio.canonical(),
+            options=options.to_json(), deadline=wiring.clock.now() + JOB_LIFE_S,
+        )  # fmt: skip
+        job, _ = yield from call(lambda: ledger.add_job(new))
+        return job, desk
+
+    def _known(self, job_id: str) -> Flow[JobRecord | None]:
+        try:
+            return (yield from call(lambda: self._wiring.ledger.job(job_id)))
+        except UnknownJob:
+            return None
+
+    def _check(self, desk: Desk, audio: AudioRequest, options: JobOptions, job_id: str) -> Flow[None]:
+        """Everything that can be refused before a job exists: model, request, limits written wrong, output place."""
+        specs = yield from desk.specs()
+        spec = specs.get(audio.model)
+        if specs and spec is None:
+            near = get_close_matches(audio.model, specs, n=3, cutoff=0.4) or sorted(specs)[:5]
+            raise RequestInvalid(
+                f"this seller has no model {audio.model!r}; it has {', '.join(near)}, …",
+                field="model", value=audio.model, allowed=", ".join(sorted(specs)), next_step="see: x402-audio models",
+            )  # fmt: skip
+        if spec is not None:
+            check_request(audio, spec)
+        target = options.target(job_id, "audio/mpeg")
+        yield from call(lambda: check_writable(target, force=options.force or options.output is None))
+
+    def _refuse_similar(self, digest: str) -> Flow[None]:
+        wallet = self._wiring.wallet
+        similar = yield from call(
+            lambda: self._wiring.ledger.similar_open_job(digest, wallet, younger_than_s=SIMILAR_WITHIN_S)
+        )
+        if similar is not None:
+            raise OpenJobExists(
+                f"the same request is already open as {similar.id} ({similar.state})", job_id=similar.id,
+                next_step=f"x402-audio resume {similar.id}, or --again to buy it a second time",
+            )  # fmt: skip
+
+    def _change_options(self, desk: Desk, job: JobRecord, given: Mapping[str, object]) -> Flow[None]:
+        """Take up what was said anew (a higher --max-price, another --output), while nobody works on the job."""
+        if not given or job.state in ENDED_JOBS:
+            return
+        options = replace(JobOptions.from_json(job.options), **given)  # type: ignore[arg-type]
+        text = options.to_json()
+        if text == job.options:
+            return
+        ledger = desk.ledger
+        claimed = yield from call(lambda: ledger.claim(job.id, desk.owner, LEASE_S))
+        if claimed is not None and claimed.state not in ENDED_JOBS:
+            keep = {} if claimed.state != "parked" else {"parked_reason": claimed.parked_reason, "missing": claimed.missing}
+            yield from call(lambda: ledger.move(job.id, claimed.epoch, claimed.state, options=text, **keep))
+
+    def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
+        kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))
+        if kept is None:
+            raise RequestInvalid(
+                f"the seller suggested no other wording for {job.id}", field="use_suggestion", value=True, allowed="no"
+            )
+        audio = asdict(replace(audio_of(job), prompt=kept[0]))
+        prompt, model = audio.pop("prompt"), audio.pop("model")
+        options = asdict(JobOptions.from_json(job.options))
+        interval = options.pop("poll_interval")
+        options.pop("folder")
+        wishes: JobWishes = {**audio, **options, "job_id": f"{job.id}-suggested"}  # type: ignore[typeddict-item]
+        if interval is not None:
+            wishes["poll_interval"] = float(interval)
+        return (yield from self.generate(prompt, model, until, wishes))
+
+    def _check_mine(self, job: JobRecord) -> None:
+        if job.wallet.lower() != self._wiring.wallet.lower():
+            raise ConfigurationError(
+                f"{job.id} belongs to the wallet {job.wallet}, not to {self._wiring.wallet}",
+                next_step="set that wallet's key, then: x402-audio resume",
+            )
+
+    # --- questions
+    def quote(self, prompt: str, model: str, wishes: AudioWishes) -> Flow[QuoteReport]:
+        desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
+        audio = _audio(prompt, model, wishes)
+        specs = yield from desk.specs()
+        spec = specs.get(model)
+        if specs and spec is None:
+            raise RequestInvalid(
+                f"this seller has no model {model!r}", field="model", value=model, allowed=", ".join(sorted(specs)),
+                next_step="see: x402-audio models",
+            )  # fmt: skip
+        local = price_of(audio, spec) if spec is not None else None
+        price, source = local, "local"
+        ask = desk.provider.ask_quote(audio, spec)
+        if ask is not None:
+            answer = yield from desk.session.ask(ask)
+            if answer.status == 200:
+                price, source = desk.provider.read_quote(answer), "quote"
+            elif desk.provider.billing != "direct" or answer.status not in (404, 405, 501):
+                raise desk.provider.error_of(answer, "quote")
+        needed = None if price is None else price + desk.provider.floor
+        credit, would, warnings = yield from self._quote_credit(desk, needed)
+        return QuoteReport(model, price, local, source if price is not None else "terms", needed, credit, would, warnings)
+
+    def _quote_credit(
+        self, desk: Desk, needed: Usdc | None
+    ) -> Flow[tuple[Usdc | None, Usdc | None, tuple[str, ...]]]:
+        if desk.account is None:
+            return None, None, ()
+        try:
+            reading = yield from trusted_credit(desk.account)
+        except X402AudioError as error:
+            return None, None, (error.message,)
+        if needed is None or reading.available >= needed:
+            return reading.available, None, ()
+        missing = (needed - reading.available).ceil_to_cent()
+        would = Usdc(max(missing, reading.minimum_top_up))
+        off = () if top_ups_on(desk, desk.limits) else ("automatic top-ups are off (MAX_TOP_UP, --max-top-up)",)
+        return reading.available, would, off
+
+    def models(self) -> Flow[tuple[ModelSpec, ...]]:
+        desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
+        specs = yield from desk.specs()
+        return tuple(specs.values())
+
+    def seller(self) -> Flow[str]:
+        session = self._session(self._wiring.settings.api_url)
+        return (yield from self._wiring.seller_kind(self._wiring.settings.api_url, session))
+
+    def balance(self) -> Flow[BalanceReport]:
+        wiring = self._wiring
+        desk = yield from self._desk(wiring.settings.api_url, JobOptions())
+        warnings: list[str] = []
+        on_chain = None
+        if wiring.chain is not None and not wiring.on_account:
+            chain = wiring.chain
+            try:
+                on_chain = yield from call(lambda: chain.usdc_balance(wiring.wallet))
+            except ChainError as error:
+                warnings.append(error.message)
+        report = BalanceReport(
+            seller=desk.provider.name, origin=desk.session.origin, wallet=wiring.wallet, credit=None, available=None,
+            diem=None, trust=None, read_at=None, minimum_top_up=None, usdc_on_chain=on_chain, account=None,
+            warnings=tuple(warnings),
+        )  # fmt: skip
+        if wiring.on_account:
+            held = yield from wiring.account_balance(desk.session)
+            return replace(report, account=held)
+        if desk.account is None:
+            return report
+        reading = yield from trusted_credit(desk.account, fresh_s=0.0)
+        return replace(
+            report, credit=reading.balance, available=reading.available, diem=reading.diem, trust=reading.trust,
+            read_at=reading.read_at, minimum_top_up=reading.minimum_top_up,
+        )  # fmt: skip
+
+    def top_up(self, amount: str, max_top_up: str | None) -> Flow[Hold]:
+        """Buy credit by command; the command's amount is its own limit unless the owner set a smaller one."""
+        wished = _usd("amount", amount)
+        options = JobOptions(max_top_up=max_top_up or wished.usd)
+        desk = yield from self._desk(self._wiring.settings.api_url, options)
+        if desk.account is None or desk.payer is None:
+            raise ConfigurationError(
+                f"{desk.session.origin} keeps no prepaid credit for this wallet", next_step="see: x402-audio balance"
+            )
+        yield from trusted_credit(desk.account, fresh_s=0.0)
+        wish = TopUp(
+            missing=wished, amount=wished, limits=(*desk.limits, *options.limits()), allowed=desk.top_ups_allowed,
+            label=self._wiring.settings.label,
+        )  # fmt: skip
+        return (yield from top_up(desk.account, desk.payer, desk.policy(options, None), wish))
+
+    def transactions(self, limit: int, offset: int) -> Flow[TransactionPage]:
+        desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
+        if desk.account is None:
+            raise ConfigurationError(f"{desk.session.origin} keeps no ledger for this wallet")
+        account = desk.account
+        answer = yield from desk.session.ask(account.seller.ask_transactions(account.wallet, limit=limit, offset=offset))
+        return account.seller.read_transactions(answer, account.wallet)
+
+    def budget(self) -> Flow[list[Allowance]]:
+        limits = self._wiring.settings.limits
+        return (yield from call(lambda: self._wiring.ledger.allowances(limits)))
+
+    def reconcile(self) -> Flow[ReconcileReport]:
+        settings = self._wiring.settings
+        urls = {settings.api_url}
+        jobs = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
+        urls |= {job.api_url for job in jobs}
+        desks = []
+        for url in sorted(urls):
+            desks.append((yield from self._desk(url, JobOptions())))
+        return (yield from reconcile(desks, self._wiring.wallet, self._wiring.chain))
+
+    def inspect(self, url: str, method: str) -> Flow[InspectReport]:
+        """One unsigned, unpaid request to a URL the user named."""
+        parsed = httpx.URL(url)
+        request = httpx.Request(method, parsed, headers={"accept": "application/json"}, extensions={"timeout": httpx.Timeout(30.0).as_dict()})
+        try:
+            response = yield from send(request)
+        except httpx.TransportError as error:
+            from x402_audio.payment.session import unreachable
+
+            raise unreachable(origin_of(parsed), error) from None
+        policy = self._wiring.policy(JobOptions(), None)
+        return inspect_answer(url, response.status_code, dict(response.headers), response.content, policy)
+
+    # --- desks
+    def _session(self, api_url: str) -> SellerSession:
+        if api_url not in self._sessions:
+            self._sessions[api_url] = self._wiring.session(api_url)
+        return self._sessions[api_url]
+
+    def _desk(self, api_url: str, options: JobOptions) -> Flow[Desk]:
+        session = self._session(api_url)
+        kind = yield from self._wiring.seller_kind(api_url, session)
+        return self._wiring.desk(api_url, kind, session, options)
+
+    def _desk_of(self, job: JobRecord) -> Flow[Desk]:
+        """The desk of a stored job: its own seller, whatever the settings name today."""
+        session = self._session(job.api_url)
+        kind = "direct" if job.provider == "direct" else "venice"
+        return self._wiring.desk(job.api_url, kind, session, JobOptions.from_json(job.options))
+        yield
+
+
+def _waits(error: X402AudioError | None) -> bool:
+    return isinstance(error, (InsufficientBalance, PaymentUnsettled)) or error is None
+
+
+def _audio(prompt: str, model: str, wishes: Mapping[str, object]) -> AudioRequest:
+    asked = {name: value for name, value in wishes.items() if name in _AUDIO and value is not None}
+    speed = asked.get("speed")
+    if speed is not None:
+        asked["speed"] = str(speed)
+    return AudioRequest(prompt=prompt, model=model, **asked)  # type: ignore[arg-type]
+
+
+def _options(wishes: JobWishes, *, loopback: bool) -> JobOptions:
+    """The wishes as stored options; every figure is read here, before anything is sent."""
+    for name in ("max_price", "max_top_up", "max_total"):
+        if wishes.get(name) is not None:
+            _usd(name, str(wishes[name]))  # type: ignore[literal-required]
+    payee = wishes.get("payee")
+    if payee is not None:
+        from x402_audio.protocol.address import checksum_address
+
+        try:
+            payee = checksum_address(payee)
+        except ValueError as error:
+            raise RequestInvalid(f"payee: {error}", field="payee", value=payee, allowed="0x and 40 hex digits") from None
+    interval = wishes.get("poll_interval")
+    if interval is not None and not (interval >= 2 or (loopback and interval > 0)):
+        raise RequestInvalid(
+            "poll_interval below 2 s is for loopback sellers only", field="poll_interval", value=interval, allowed="2 or more"
+        )
+    output = wishes.get("output")
+    return JobOptions(
+        output=None if output is None else str(Path(output).absolute()),
+        folder=str(Path.cwd()),
+        force=bool(wishes.get("force")),
+        keep_remote=bool(wishes.get("keep_remote")),
+        max_price=_text(wishes.get("max_price")),
+        max_top_up=_text(wishes.get("max_top_up")),
+        max_total=_text(wishes.get("max_total")),
+        payee=payee,
+        poll_interval=_text(interval),
+    )
+
+
+def _given(options: JobOptions) -> dict[str, object]:
+    """Only what the caller said this time."""
+    return {name: value for name, value in asdict(options).items() if value not in (None, False) and name != "folder"}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _usd(field: str, text: str) -> Usdc:
+    try:
+        amount = Usdc.parse_usd(text)
+    except ValueError as error:
+        raise RequestInvalid(f"{field}: {error}", field=field, value=text, allowed="US dollars like 0.75") from None
+    if field == "amount" and amount <= ZERO:
+        raise RequestInvalid("amount must be above zero", field=field, value=text, allowed="US dollars like 5.00")
+    return amount
+
+
+__all__ = ["AudioWishes", "JobWishes", "Unpack", "Verbs"]
