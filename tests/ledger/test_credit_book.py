@@ -1,0 +1,129 @@
+"""Prepaid credit: a reading opens the gate only while it agrees with our own books."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, draw, new_job, pay, signed
+from x402_audio.errors import InsufficientBalance
+from x402_audio.ledger.book import Reading
+from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.money import Usdc
+
+
+def read(ledger: SqliteLedger, cents: int, diem: int | None = None) -> Reading:
+    return ledger.record_reading(
+        WALLET, ORIGIN, Usdc(cents * 10_000), diem=None if diem is None else Usdc(diem * 10_000),
+        minimum_top_up=Usdc(5_000_000),
+    )  # fmt: skip
+
+
+def agreed(ledger: SqliteLedger, cents: int, diem: int | None = None) -> Reading:
+    read(ledger, cents, diem)
+    return read(ledger, cents, diem)
+
+
+def refusal(ledger: SqliteLedger, *args: Any, **fields: Any) -> dict[str, Any]:
+    with pytest.raises(InsufficientBalance) as refused:
+        ledger.reserve(draw(*args, **fields), [])
+    return vars(refused.value)
+
+
+def test_credit_is_trusted_after_a_second_equal_reading(ledger: SqliteLedger) -> None:
+    assert refusal(ledger)["reason"] == "stale"
+    assert read(ledger, 300).trust == "unconfirmed"
+    assert refusal(ledger)["reason"] == "unconfirmed"
+    assert read(ledger, 300).trust == "agreed"
+    assert ledger.reserve(draw(300), []).state == "reserved"
+
+
+def test_a_reading_is_good_for_a_minute(ledger: SqliteLedger, clock: SteppedClock) -> None:
+    agreed(ledger, 300)
+    clock.at += 59
+    ledger.void(ledger.reserve(draw(), []).id, evidence="not sent")
+    clock.at += 2
+    assert refusal(ledger)["reason"] == "stale"
+
+
+def test_draws_in_flight_and_the_floor_are_kept_back(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    first = signed(ledger, draw(100))
+    second = signed(ledger, draw(100))
+    found = refusal(ledger, 91, floor=Usdc(100_000))
+    assert (found["missing"], found["needed"], found["balance"]) == (10_000, 1_010_000, DOLLAR)
+    assert found["suggested_top_up"] == 5_000_000
+    ledger.settle(first, evidence="200")
+    ledger.presume(second, why="no answer")
+    assert refusal(ledger, 91, floor=Usdc(100_000))["reason"] == "short"
+    reading = ledger.reading(WALLET, ORIGIN)
+    assert reading is not None
+    assert reading.available == DOLLAR
+    assert ledger.reserve(draw(90, floor=Usdc(100_000)), []).state == "reserved"
+
+
+def test_diem_that_covers_the_quote_opens_the_gate(ledger: SqliteLedger) -> None:
+    agreed(ledger, 0, diem=150)
+    signed(ledger, draw(100))
+    assert refusal(ledger, 100)["reason"] == "short"
+    assert ledger.reserve(draw(50), []).state == "reserved"
+
+
+def test_a_draw_may_show_a_little_later(ledger: SqliteLedger, clock: SteppedClock) -> None:
+    agreed(ledger, 300)
+    pay(ledger, draw(100))
+    clock.at += 5
+    lagging = read(ledger, 300)
+    assert (lagging.trust, lagging.books, lagging.available) == ("agreed", 2_000_000, 2_000_000)
+    clock.at += 5
+    assert read(ledger, 200).trust == "agreed"
+    clock.at += 100
+    assert read(ledger, 300).trust == "unconfirmed"
+
+
+def test_a_late_charge_may_show_until_its_job_has_ended(ledger: SqliteLedger, clock: SteppedClock) -> None:
+    agreed(ledger, 300)
+    ledger.add_job(new_job())
+    job = ledger.claim("jingle", "me", 9_999)
+    assert job is not None
+    pay(ledger, draw(100, job_id="jingle", late_charge=True))
+    clock.at += 600
+    assert read(ledger, 300).trust == "agreed"
+    ledger.move("jingle", job.epoch, "failed")
+    clock.at += 600
+    assert read(ledger, 300).trust == "unconfirmed"
+
+
+def test_an_unexplained_fall_stops_spending_until_it_is_explained(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    fallen = read(ledger, 200)
+    assert (fallen.trust, fallen.fallen_by) == ("fallen", DOLLAR)
+    assert read(ledger, 200).trust == "fallen"
+    assert refusal(ledger)["reason"] == "fallen"
+    ledger.accept_reading(WALLET, ORIGIN)
+    assert ledger.reserve(draw(200), []).state == "reserved"
+
+
+def test_a_doubtful_reading_closes_the_gate_until_the_next(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    ledger.distrust_reading(WALLET, ORIGIN, "NaN")
+    assert refusal(ledger)["reason"] == "unconfirmed"
+    assert read(ledger, 300).trust == "agreed"
+
+
+def test_a_draw_in_the_same_second_as_the_reading_counts_as_since(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    hold = ledger.hold(pay(ledger, draw(100)))
+    reading = ledger.reading(WALLET, ORIGIN)
+    assert reading is not None
+    assert hold.resolved_at is not None
+    assert hold.resolved_at > reading.read_at >= NOON
+    assert reading.available == 2_000_000
+
+
+def test_readings_of_other_sellers_and_wallets_are_apart(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    assert ledger.reading(WALLET, "https://other.example") is None
+    assert ledger.reading("0x00", ORIGIN) is None
+    assert ledger.reading(WALLET.upper().replace("X", "x"), ORIGIN) is not None

@@ -1,0 +1,302 @@
+"""The ledger's file: safe to keep money's books in, or refused in one line with the way back."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.desk import SteppedClock, counted_random, limit, pay, wish
+from x402_audio.clock import system_random
+from x402_audio.errors import BudgetExceeded, LedgerBusy, LedgerError
+from x402_audio.ledger import database
+from x402_audio.ledger.sqlite import SqliteLedger
+
+
+def open_ledger(path: Path, *, create: bool = True) -> SqliteLedger:
+    return SqliteLedger(path, clock=SteppedClock(), random=system_random, create=create)
+
+
+def refused(path: Path) -> LedgerError:
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(LedgerError) as error:
+        open_ledger(path)
+    assert "\n" not in str(error.value)
+    assert error.value.next_step
+    assert error.value.owner == "human"
+    assert (path.read_bytes() if path.is_file() else b"") == before
+    return error.value
+
+
+def test_the_file_is_private_and_so_is_the_folder_made_for_it(ledger: SqliteLedger, path: Path) -> None:
+    pay(ledger, wish())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir() if one.suffix == ".db"} == {
+        "ledger.db": 0o600
+    }
+    assert not [one for one in path.parent.iterdir() if ".new-" in one.name]
+
+
+def test_a_ledger_that_must_exist_is_not_made(path: Path) -> None:
+    with pytest.raises(LedgerError):
+        open_ledger(path, create=False)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_file_that_others_can_use_is_refused(ledger: SqliteLedger, path: Path, mode: int) -> None:
+    ledger.close()
+    path.chmod(mode)
+    assert refused(path).next_step == f"chmod 600 {path}"
+    path.chmod(0o600)
+
+
+def test_a_file_of_another_user_is_refused(ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getuid", lambda: path.stat().st_uid + 1)
+        assert "another user" in str(refused(path))
+
+
+def test_a_link_to_a_ledger_is_refused(ledger: SqliteLedger, path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    refused(link)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_000])
+def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.db"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    refused(path)
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE hold (id)")
+    other.close()
+    path.chmod(0o600)
+    assert "not a ledger" in str(refused(path))
+
+
+def test_a_ledger_of_a_newer_version_is_refused(ledger: SqliteLedger, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    assert "newer" in str(refused(path))
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 1")
+    other.close()
+
+
+def test_a_truncated_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = open_ledger(path)
+    pay(ledger, wish())
+    ledger.close()
+    os.truncate(path, path.stat().st_size // 2)
+    refused(path)
+
+
+def test_a_ledger_deleted_in_mid_write_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.with_name("ledger.db-journal").write_bytes(b"half a transaction")
+    assert "mid-write" in str(refused(path))
+    assert not path.exists()
+
+
+def test_a_ledger_that_vanishes_while_open_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = open_ledger(path)
+    ledger.close()
+    path.unlink()
+    with pytest.raises(LedgerError):
+        ledger.now()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("kind", "fine"), [("nfs4", False), ("cifs", False), ("fuse.sshfs", False), ("ext4", True)])
+def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str, fine: bool) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        f"2 1 0:5 / {str(tmp_path).replace(' ', chr(92) + '040')} rw shared:1 - {kind} server:/x rw\n"
+        f"3 1 0:6 / {tmp_path}-other rw - nfs server:/y rw\n"
+    )
+    if fine:
+        database.refuse_network_folder(tmp_path, str(mounts))
+    else:
+        with pytest.raises(LedgerError, match=kind):
+            database.refuse_network_folder(tmp_path / "deeper", str(mounts))
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [((3, 40, 1), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 45, 0), False), ((3, 50, 6), False),
+     ((3, 50, 7), True), ((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True), ((3, 60, 0), True)],
+)  # fmt: skip
+def test_write_ahead_logging_only_where_sqlite_has_the_mend(version: tuple[int, int, int], safe: bool) -> None:
+    assert database.wal_is_safe(version) is safe
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_the_journal_fits_this_sqlite_and_every_commit_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+) -> None:
+    monkeypatch.setattr(database, "wal_is_safe", lambda _: True)
+    made = open_ledger(tmp_path / "ledger.db")
+    pay(made, wish())
+    made.close()
+    monkeypatch.setattr(database, "wal_is_safe", lambda _: safe)
+    ledger = open_ledger(tmp_path / "ledger.db")
+    pay(ledger, wish())
+    connection = ledger._database._connection
+    assert connection is not None
+    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous",
+                "foreign_keys", "secure_delete")]  # fmt: skip
+    assert settings == ["wal" if safe else "truncate", 2, 1, 1]
+    assert ledger.verify() == []
+
+
+def test_opening_writes_nothing_and_reads_little(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay(ledger, wish())
+    ledger.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    said: list[str] = []
+    real = sqlite3.connect
+
+    def listening(*args: object, **options: object) -> sqlite3.Connection:
+        connection: sqlite3.Connection = real(*args, **options)
+        connection.set_trace_callback(said.append)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sqlite3.connect", listening)
+        open_ledger(path).close()
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert len([one for one in said if not one.lstrip().startswith("PRAGMA")]) <= 3
+    assert not [one for one in said if one.lstrip().startswith(("BEGIN", "INSERT", "UPDATE", "CREATE"))]
+
+
+def test_a_ledger_that_stays_locked_is_busy_not_broken(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    ledger.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerBusy):
+        ledger.reserve(wish(), [])
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger.reserve(wish(), []).state == "reserved"
+
+
+def test_threads_share_a_ledger_and_never_pass_its_limit(ledger: SqliteLedger) -> None:
+    bound, paid = limit("jobs", "day", 20), list[str]()
+
+    def spend() -> None:
+        for _ in range(20):
+            try:
+                paid.append(pay(ledger, wish(1), bound))
+            except BudgetExceeded:
+                return
+
+    threads = [threading.Thread(target=spend) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(paid) == len(set(paid)) == 20
+
+
+def test_a_ledger_survives_a_fork_on_both_sides(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "ledger.db")
+    pay(ledger, wish())
+    asked = [wish() for _ in range(3)]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            pay(ledger, asked[0])
+            code = 0 if ledger.verify() == [] else 2
+        finally:
+            os._exit(code)
+    pay(ledger, asked[1])
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    pay(ledger, asked[2])
+    assert len(ledger.holds()) == 4
+    assert ledger.verify() == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # that is what is tried here
+def test_a_fork_waits_for_the_transaction_of_another_thread(ledger: SqliteLedger) -> None:
+    inside, forked, order = threading.Event(), threading.Event(), list[str]()
+
+    def write() -> None:
+        with ledger._database.transaction() as tx:
+            tx.event("", "freeze", "", "frozen", why="x")
+            tx.run("INSERT INTO brake VALUES ('freeze', 'x')")
+            inside.set()
+            forked.wait(0.2)
+            order.append("committed")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    inside.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ledger.frozen() == "x" else 1)
+    order.append("forked")
+    forked.set()
+    thread.join()
+    _, status = os.waitpid(child, 0)
+    assert order == ["committed", "forked"]
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_many_processes_making_one_ledger_make_one(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state" / "ledger.db"
+    code = (
+        "import sys; from x402_audio.ledger.sqlite import SqliteLedger\n"
+        "from x402_audio.clock import SystemClock, system_random\n"
+        "book = SqliteLedger(sys.argv[1], clock=SystemClock(), random=system_random)\n"
+        "book.remember_seller(sys.argv[2], 'direct')\n"
+    )
+    root = str(Path(__file__).parent.parent.parent)
+    makers = [subprocess.Popen([sys.executable, "-c", code, str(path), f"https://{n}"], cwd=root) for n in range(5)]
+    assert [one.wait(60) for one in makers] == [0] * 5
+    ledger = open_ledger(path)
+    assert len(ledger.events()) == 5
+    assert ledger.verify() == []
+
+
+def test_a_backup_is_the_whole_ledger_private_and_never_overwrites(ledger: SqliteLedger, tmp_path: Path) -> None:
+    hold = ledger.depart(ledger.reserve(wish(), []).id, b"header")
+    copy = tmp_path / "backup.db"
+    ledger.backup(str(copy))
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    restored = open_ledger(copy)
+    assert (restored.hold(hold.id), restored.header_of(hold.id), restored.verify()) == (hold, b"header", [])
+    with pytest.raises(LedgerError):
+        ledger.backup(str(copy))
+
+
+def test_a_clock_that_shows_no_time_writes_nothing(path: Path) -> None:
+    clock = SteppedClock()
+    ledger = SqliteLedger(path, clock=clock, random=counted_random())
+    for wrong in (-1.0, float("nan"), float("inf")):
+        clock.at = wrong
+        with pytest.raises(LedgerError):
+            ledger.reserve(wish(), [])
+    clock.at = 1.0
+    assert ledger.holds() == []

@@ -1,0 +1,175 @@
+"""Proof: any change of the books from outside is found, and nothing secret is in what the proof shows."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, counted_random, draw, limit, new_job, pay, signed, top_up, wish
+from x402_audio.ledger.book import Payee
+from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.money import Usdc
+
+
+def busy_ledger(path: Path, clock: SteppedClock) -> SqliteLedger:
+    """Books in which every table has rows."""
+    ledger = SqliteLedger(path, clock=clock, random=counted_random())
+    bounds = [limit("jobs", "day", 5_000), limit("jobs", "job", 500), limit("jobs", "hour", 9_000, scope="model:m")]
+    ledger.set_limit(limit("wallet", "ever", 90_000))
+    ledger.set_payee(Payee(ORIGIN, "eip155:1", "0x" + "99" * 20, "allowed", "owner"))
+    ledger.remember_seller(ORIGIN, "direct")
+    for _ in range(2):
+        ledger.record_reading(WALLET, ORIGIN, Usdc(9_000_000), diem=None, minimum_top_up=Usdc(5_000_000))
+    ledger.add_job(new_job(request='{"prompt":"a secret melody"}', options='{"output":"melody"}'))
+    job = ledger.claim("jingle", "me", 60)
+    assert job is not None
+    hold = signed(ledger, draw(100, job_id="jingle", model="m"), *bounds)
+    ledger.queued("jingle", job.epoch, hold, queue_id="q", due=NOON, evidence="200")
+    first = pay(ledger, wish(100, model="m"), *bounds)
+    ledger.refund(first, DOLLAR, charge_id="r", why="failed")
+    clock.at += 4_000
+    ledger.overcharge(pay(ledger, wish(100), *bounds), Usdc(5), charge_id="c", why="took more")
+    ledger.lift(WALLET, ORIGIN, "seller", "explained")
+    ledger.presume(signed(ledger, wish(100), *bounds), why="no witness")
+    ledger.void(signed(ledger, wish(100), *bounds), evidence="unused")
+    signed(ledger, top_up(500))
+    ledger.suspend(WALLET, ORIGIN, "top-ups", "never showed")
+    ledger.freeze("stop")
+    assert ledger.verify() == []
+    return ledger
+
+
+def tamper(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as other:
+        for name, kind in other.execute("SELECT name, type FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            other.execute(f"DROP {kind} {name}")
+        for statement in statements:
+            assert other.execute(statement).rowcount, statement
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE event SET why = 'nothing' WHERE seq = 5",
+        "UPDATE event SET amount = amount + 1 WHERE seq = 9",
+        "UPDATE event SET at = at - 1 WHERE seq = 9",
+        "UPDATE event SET data = '{}' WHERE seq = 9",
+        "UPDATE event SET hash = previous_hash WHERE seq = 9",
+        "DELETE FROM event WHERE seq = 9",
+        "DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)",
+        "UPDATE event SET seq = 1000 WHERE seq = (SELECT max(seq) FROM event)",
+        "UPDATE hold SET amount = amount - 1 WHERE state = 'settled'",
+        "UPDATE hold SET state = 'void' WHERE state = 'settled'",
+        "UPDATE hold SET pay_to = '0x00' WHERE state = 'signed'",
+        "UPDATE hold SET counted_at = counted_at - 90000 WHERE state = 'settled'",
+        "UPDATE hold SET refunded = 7 WHERE state = 'settled' AND refunded = 0",
+        "DELETE FROM entry WHERE kind = 'overcharge'",
+        "UPDATE entry SET amount = amount + 1 WHERE kind = 'refund'",
+        "UPDATE use SET amount = 0 WHERE purse = 'jobs' AND period = 'day'",
+        "DELETE FROM use WHERE purse = 'wallet' AND period = 'held'",
+        "INSERT INTO use VALUES ('jobs', 'all', 'ever', 7, -5)",
+        "DELETE FROM use WHERE scope = 'model:m'",
+        "UPDATE spending_limit SET amount = amount * 10",
+        "DELETE FROM spending_limit",
+        "UPDATE job SET state = 'completed'",
+        "UPDATE job SET queue_id = 'another'",
+        "UPDATE job SET request = '{}'",
+        "UPDATE job SET options = ''",
+        "DELETE FROM job",
+        "UPDATE payee SET address = '0x00'",
+        "UPDATE payee SET state = 'any'",
+        "DELETE FROM brake",
+        "DELETE FROM suspension",
+        "INSERT INTO suspension VALUES ('0x00', 'https://x', 'seller', 'y')",
+        "UPDATE seller SET kind = 'venice'",
+        "UPDATE reading SET balance = balance + 1",
+        "UPDATE reading SET read_at = read_at + 1",
+        "INSERT INTO secret SELECT id, x'00' FROM hold WHERE state = 'settled' LIMIT 1",
+    ],
+)
+def test_any_row_changed_from_outside_is_found(path: Path, clock: SteppedClock, statement: str) -> None:
+    ledger = busy_ledger(path, clock)
+    ledger.close()
+    tamper(path, statement)
+    found = ledger.verify()
+    assert found
+    assert all("\n" not in one.text for one in found)
+
+
+def test_a_damaged_page_is_found(path: Path, clock: SteppedClock) -> None:
+    ledger = busy_ledger(path, clock)
+    ledger.close()
+    with sqlite3.connect(path) as other:
+        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = 'hold_job'").fetchone()
+        (size,) = other.execute("PRAGMA page_size").fetchone()
+    other.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\0" * size)
+    assert [one.invariant for one in ledger.verify()] == ["file"]
+
+
+def test_the_store_itself_refuses_to_change_what_was_committed(ledger: SqliteLedger, path: Path) -> None:
+    pay(ledger, wish())
+    other = sqlite3.connect(path)
+    for statement in ("UPDATE hold SET amount = 1", "UPDATE hold SET nonce = 'x'", "DELETE FROM hold", "DELETE FROM event",
+                      "UPDATE event SET why = 'x'"):  # fmt: skip
+        with pytest.raises(sqlite3.IntegrityError):
+            other.execute(statement)
+    other.close()
+
+
+def test_every_wallet_has_a_chain_and_heads_move_with_it(ledger: SqliteLedger) -> None:
+    pay(ledger, wish())
+    before = ledger.heads()
+    other = "0x" + "77" * 20
+    pay(ledger, wish(wallet=other))
+    after = ledger.heads()
+    assert set(after) == {"", WALLET, other}
+    assert after[WALLET] == before[WALLET]
+    assert ledger.events(wallet=other)[0].previous_hash == ""
+    assert ledger.events(wallet=other)[-1].hash == after[other]
+
+
+def test_events_hold_neither_prompts_nor_secrets(path: Path, clock: SteppedClock) -> None:
+    ledger = busy_ledger(path, clock)
+    ledger.unfreeze("go")
+    ledger.depart(ledger.reserve(wish(), []).id, b"X-PAYMENT secret header")
+    job = ledger.job("jingle")
+    ledger.move("jingle", job.epoch, "failed", last_error="the seller suggests: a secret melody")
+    told = repr(ledger.events())
+    assert "melody" not in told
+    assert "secret header" not in told
+    assert b"secret header".hex() not in told
+
+
+def test_words_from_strangers_cannot_break_the_books(ledger: SqliteLedger) -> None:
+    hold = signed(ledger, wish())
+    ledger.settle(hold, evidence="\ud800 lone " + "x" * 5_000)
+    ledger.freeze("zero \0 and \u2028")
+    ledger.unfreeze("go")
+    assert len(ledger.hold(hold).evidence) <= 1_000
+
+
+def test_two_payments_of_one_job_are_found(path: Path, clock: SteppedClock) -> None:
+    ledger = SqliteLedger(path, clock=clock, random=counted_random())
+    pay(ledger, wish(job_id="one"))
+    ledger._database.close()
+    tamper(path, "UPDATE hold SET state = 'void'")
+    pay(ledger, wish(job_id="one"))
+    assert "I4" in {one.invariant for one in ledger.verify()}
+
+
+def test_spending_past_a_limit_is_found(path: Path, clock: SteppedClock) -> None:
+    ledger = SqliteLedger(path, clock=clock, random=counted_random())
+    bounds = [limit("jobs", "hour", 100), limit("jobs", "ever", 100)]
+    pay(ledger, wish(100), *bounds)
+    ledger.close()
+    tamper(path, "UPDATE use SET amount = 0")
+    pay(ledger, wish(100), *bounds)
+    ledger.close()
+    tamper(path, "UPDATE use SET amount = 2000000 WHERE period <> 'held'")
+    assert [one.invariant for one in ledger.verify()] == ["I3", "I2"]
