@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from x402_audio.clock import Clock, SystemClock
+from x402_audio.errors import SellerError
 from x402_audio.money import ZERO, Usdc
 from x402_audio.providers import venice
 from x402_audio.providers.answers import said
@@ -74,6 +75,9 @@ class DirectSeller:
     def read_completed(self, answer: Answer) -> bool:
         """A seller without that route keeps no copy we could delete."""
         return answer.status in MISSING or venice.read_completed(answer)
+
+    def error_of(self, answer: Answer, what: str) -> SellerError:
+        return venice.seller_error(answer, what, now=self._clock.now())
 
     def charges_late(self, model: str) -> bool:
         del model  # the call itself is paid, whatever it is for

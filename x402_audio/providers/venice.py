@@ -196,6 +196,9 @@ class Venice:
             earned=_purse(balances.get("earnedCredits"), "earnedCredits"),
         )
 
+    def error_of(self, answer: Answer, what: str) -> SellerError:
+        return seller_error(answer, what, now=self._clock.now())
+
     # --- inside
     def _shortfall(self, answer: Answer) -> Shortfall:
         account = self.billing == "account"
