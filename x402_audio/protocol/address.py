@@ -6,6 +6,8 @@ Knows no keys. The hash library is imported on first use.
 from __future__ import annotations
 
 import re
+from functools import cache
+from types import ModuleType
 from typing import Final
 
 ZERO_ADDRESS: Final = "0x" + "0" * 40
@@ -14,9 +16,15 @@ _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 def keccak256(data: bytes) -> bytes:
     """Ethereum's hash (Keccak before its padding became SHA-3), 32 bytes."""
+    digest: bytes = _hash_library().new(digest_bits=256, data=data).digest()
+    return digest
+
+
+@cache
+def _hash_library() -> ModuleType:
     from Crypto.Hash import keccak
 
-    return keccak.new(digest_bits=256, data=data).digest()
+    return keccak
 
 
 def is_address(text: object) -> bool:
