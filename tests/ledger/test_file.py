@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,8 +174,8 @@ def test_opening_writes_nothing_and_reads_little(
     said: list[str] = []
     real = sqlite3.connect
 
-    def listening(*args: object, **options: object) -> sqlite3.Connection:
-        connection: sqlite3.Connection = real(*args, **options)
+    def listening(name: str, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = real(name, **options)
         connection.set_trace_callback(said.append)
         return connection
 

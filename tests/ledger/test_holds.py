@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.desk import DOLLAR, NOON, ORIGIN, SELLER, WALLET, SteppedClock, limit, new_job, pay, signed, top_up, wish
+from tests.ledger.desk import (
+    DOLLAR,
+    NOON,
+    ORIGIN,
+    SELLER,
+    WALLET,
+    SteppedClock,
+    limit,
+    new_job,
+    pay,
+    signed,
+    top_up,
+    wish,
+)
 from x402_audio.errors import (
     AlreadyResolved,
     BudgetExceeded,

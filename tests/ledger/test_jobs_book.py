@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.desk import NOON, WALLET, DOLLAR, SteppedClock, new_job, pay, signed, top_up, wish
+from tests.ledger.desk import DOLLAR, NOON, WALLET, SteppedClock, new_job, pay, signed, top_up, wish
 from x402_audio.errors import AlreadyResolved, JobConflict, JobTakenOver, LedgerError, UnknownHold, UnknownJob
 from x402_audio.ledger.book import JobRecord
 from x402_audio.ledger.owner import owner_is_dead, this_owner
@@ -227,9 +227,8 @@ def test_presuming_a_jobs_payment_parks_it_for_a_person(ledger: SqliteLedger) ->
 
 
 def test_jobs_are_listed_oldest_first(ledger: SqliteLedger) -> None:
-    for name in ("one", "two", "three"):
-        job = claimed(ledger, name)
-    ledger.move("three", job.epoch, "cancelled")
+    epochs = [claimed(ledger, name).epoch for name in ("one", "two", "three")]
+    ledger.move("three", epochs[-1], "cancelled")
     ledger.add_job(new_job("other", wallet="0x" + "77" * 20))
     assert [one.id for one in ledger.jobs(wallet=WALLET)] == ["one", "two", "three"]
     assert [one.id for one in ledger.jobs(unfinished=True)] == ["one", "two", "other"]

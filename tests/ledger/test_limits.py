@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.desk import DOLLAR, NOON, ORIGIN, SELLER, SteppedClock, draw, limit, pay, signed, top_up, wish
+from tests.ledger.desk import (
+    DOLLAR,
+    NOON,
+    ORIGIN,
+    SELLER,
+    SteppedClock,
+    draw,
+    limit,
+    pay,
+    signed,
+    top_up,
+    wish,
+)
 from x402_audio.errors import BudgetExceeded, LedgerError, PaymentRefused
 from x402_audio.ledger.book import Limit
 from x402_audio.ledger.limits import merge, name_of

@@ -7,7 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, counted_random, draw, limit, new_job, pay, signed, top_up, wish
+from tests.ledger.desk import (
+    DOLLAR,
+    NOON,
+    ORIGIN,
+    WALLET,
+    SteppedClock,
+    counted_random,
+    draw,
+    limit,
+    new_job,
+    pay,
+    signed,
+    top_up,
+    wish,
+)
 from x402_audio.ledger.book import Payee
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
