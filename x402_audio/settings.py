@@ -195,10 +195,6 @@ def _checked(values: _Values, scoped: list[Limit], warnings: list[str], *, sandb
     billing = values.one_of(
         "BILLING", get_args(BillingChoice), "account" if venice_key and not has_wallet else "wallet"
     )
-    if has_wallet and venice_key and not values.text("BILLING"):
-        warnings.append(
-            "a wallet and VENICE_API_KEY are both set: the wallet pays; BILLING=account chooses the key"
-        )
     limits = _with_defaults([*_written(values), *scoped])
     sources = {name: values.find(name)[1] for name in _KNOWN}
     return Settings(
