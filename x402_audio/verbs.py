@@ -106,7 +106,7 @@ class Verbs:
         self._check_mine(job)
         if use_suggestion:
             return (yield from self._resume_with_suggestion(job, until))
-        desk = yield from self._desk_of(job)
+        desk = self._desk_of(job)
         changes = {
             "poll_interval": None if poll_interval is None else str(poll_interval),
             "output": None if output is None else str(Path(output).absolute()),
@@ -161,7 +161,7 @@ class Verbs:
                 f"{job_id} is paid and running; cancelling would only lose the track", money_moved="yes",
                 owner="agent", next_step=f"x402-audio resume {job_id}",
             )  # fmt: skip
-        desk = yield from self._desk_of(job)
+        desk = self._desk_of(job)
         claimed = yield from call(lambda: ledger.claim(job_id, desk.owner, LEASE_S))
         if claimed is None:
             raise JobTakenOver(f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no")
@@ -178,15 +178,16 @@ class Verbs:
         options = _options(wishes, loopback=self._session(settings.api_url).loopback)
         digest = audio.digest(seller=settings.api_url, wallet=wiring.wallet)
         job_id = wishes.get("job_id")
+        known: JobRecord | None = None
         ledger = wiring.ledger
         if job_id is not None:
             known = yield from self._known(job_id)
             if known is not None and known.digest == digest and (known.state not in ENDED_JOBS or known.state == "completed"):
-                desk = yield from self._desk_of(known)
+                desk = self._desk_of(known)
                 yield from self._change_options(desk, known, _given(options))
                 return known, desk
         desk = yield from self._desk(settings.api_url, options)
-        if job_id is None or known is None or known.digest == digest:
+        if known is None or known.digest == digest:
             yield from self._check(desk, audio, options, job_id or "track")
         if job_id is None:
             if not wishes.get("again"):
@@ -244,8 +245,9 @@ class Verbs:
         ledger = desk.ledger
         claimed = yield from call(lambda: ledger.claim(job.id, desk.owner, LEASE_S))
         if claimed is not None and claimed.state not in ENDED_JOBS:
-            keep = {} if claimed.state != "parked" else {"parked_reason": claimed.parked_reason, "missing": claimed.missing}
-            yield from call(lambda: ledger.move(job.id, claimed.epoch, claimed.state, options=text, **keep))
+            keep: dict[str, object] = {"missing": claimed.missing} if claimed.state == "parked" else {}
+            changes = {"options": text, **keep}
+            yield from call(lambda: ledger.move(job.id, claimed.epoch, claimed.state, why="", **changes))
 
     def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))
@@ -408,12 +410,11 @@ class Verbs:
         kind = yield from self._wiring.seller_kind(api_url, session)
         return self._wiring.desk(api_url, kind, session, options)
 
-    def _desk_of(self, job: JobRecord) -> Flow[Desk]:
+    def _desk_of(self, job: JobRecord) -> Desk:
         """The desk of a stored job: its own seller, whatever the settings name today."""
         session = self._session(job.api_url)
-        kind = "direct" if job.provider == "direct" else "venice"
-        return self._wiring.desk(job.api_url, kind, session, JobOptions.from_json(job.options))
-        yield
+        options = JobOptions.from_json(job.options)
+        return self._wiring.desk(job.api_url, "direct" if job.provider == "direct" else "venice", session, options)
 
 
 def _waits(error: X402AudioError | None) -> bool:
@@ -432,7 +433,7 @@ def _options(wishes: JobWishes, *, loopback: bool) -> JobOptions:
     """The wishes as stored options; every figure is read here, before anything is sent."""
     for name in ("max_price", "max_top_up", "max_total"):
         if wishes.get(name) is not None:
-            _usd(name, str(wishes[name]))  # type: ignore[literal-required]
+            _usd(name, str(wishes.get(name)))
     payee = wishes.get("payee")
     if payee is not None:
         from x402_audio.protocol.address import checksum_address

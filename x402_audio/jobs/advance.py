@@ -171,18 +171,16 @@ def _quote(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     if price is None and desk.provider.billing != "direct":
         raise ModelUnavailable(f"{job.model} has no price at this seller", status=0)
     if price is not None:
-        yield from _check_price(desk, job, price)
+        _check_price(job, price)
         desk.tell("price", f"{job.model} costs {price}", job, price_atomic=int(price), model=job.model)
     return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "quoted", price=price)))
 
 
-def _check_price(desk: Desk, job: JobRecord, price: Usdc) -> Flow[None]:
+def _check_price(job: JobRecord, price: Usdc) -> None:
     """The caller's own maximum, said before anything else is asked; every other limit is the ledger's."""
     options = JobOptions.from_json(job.options)
     if options.max_price is not None and price > Usdc.parse_usd(options.max_price):
         raise AboveMaximum(f"{price} is asked, at most ${options.max_price} is allowed")
-    return
-    yield
 
 
 # --- queued → ready → saved
@@ -435,12 +433,16 @@ def ended(desk: Desk, job: JobRecord, warnings: list[str] | None = None) -> Flow
     """The file of a completed job, or the typed end of another."""
     if job.state == "completed":
         return (yield from track_of(desk, job, warnings or []))
-    ids: dict[str, object] = {"job_id": job.id, "queue_id": job.queue_id}
     if job.state == "cancelled":
-        raise JobError(f"{job.id} was cancelled", money_moved="no", owner="agent", retry="never", **ids)
-    if job.state == "expired":
-        raise JobExpired(f"{job.id} expired: {job.last_error}", refunded=job.refunded, **ids)
-    raise JobFailed(f"{job.id} failed: {job.last_error}", refunded=job.refunded or "unknown", **ids)
+        raise JobFailed(
+            f"{job.id} was cancelled before it was paid", job_id=job.id, queue_id="", refunded="", money_moved="no",
+            owner="agent", next_step="repeat with the same --job-id to buy it after all",
+        )  # fmt: skip
+    kind = JobExpired if job.state == "expired" else JobFailed
+    raise kind(
+        f"{job.id} {job.state}: {job.last_error}", job_id=job.id, queue_id=job.queue_id,
+        refunded=job.refunded or "unknown", next_step="run: x402-audio reconcile",
+    )  # fmt: skip
 
 
 def track_of(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[Track]:

@@ -14,7 +14,7 @@ from x402_audio.flow import Flow
 from x402_audio.jsontext import read_json_object, write_json
 from x402_audio.ledger.book import JobRecord, Ledger, Limit
 from x402_audio.money import Usdc
-from x402_audio.notices import Notice, OnNotice
+from x402_audio.notices import Notice, NoticeKind, OnNotice
 from x402_audio.payment.pay import Payer
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.payment.prepaid import Account
@@ -94,8 +94,8 @@ class Desk:
     store_prompts: bool = True
     warnings: list[str] = field(default_factory=list)
 
-    def tell(self, kind: str, text: str, job: JobRecord, **data: str | int | float | bool | None) -> None:
-        self.on_notice(Notice(kind, text, job.id, data))  # type: ignore[arg-type]
+    def tell(self, what: NoticeKind, text: str, job: JobRecord, **data: str | int | float | bool | None) -> None:
+        self.on_notice(Notice(what, text, job.id, data))
 
     def jitter(self) -> float:
         return int.from_bytes(self.random(2), "big") / 65536

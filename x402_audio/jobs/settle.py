@@ -16,7 +16,7 @@ from x402_audio.jobs.unknown import decide
 from x402_audio.ledger.book import Hold
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
-from x402_audio.payment.evidence import charges
+from x402_audio.payment.evidence import Charged, charges
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import Account, read_credit, read_ledger
 from x402_audio.payment.reconcile import Difference, ReconcileReport, compare_draws, compare_top_ups
@@ -105,11 +105,9 @@ def _compare(desk: Desk, account: Account) -> Flow[list[Difference]]:
     return differences
 
 
-def _book(desk: Desk, difference: Difference, matched: dict[str, object]) -> Flow[None]:
-    from x402_audio.payment.evidence import Charged
-
+def _book(desk: Desk, difference: Difference, matched: dict[str, Charged]) -> Flow[None]:
     group = matched.get(difference.subject)
-    if not isinstance(group, Charged):
+    if group is None:
         return
     if difference.kind == "overcharge":
         yield from call(

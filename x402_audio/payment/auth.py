@@ -10,7 +10,9 @@ httpx closes the auth flow when its transport fails, so everything that must be 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -117,9 +119,8 @@ class X402Auth(httpx.Auth):
                         case Call(function):
                             result = function()
                         case Sleep(seconds):
-                            import time
-
-                            result = time.sleep(seconds)
+                            time.sleep(seconds)
+                            result = None
                         case _:
                             raise AssertionError(step)
                 except Exception as error:
@@ -148,9 +149,8 @@ class X402Auth(httpx.Auth):
                         case Call(function):
                             result = await in_thread(function)
                         case Sleep(seconds):
-                            import asyncio
-
-                            result = await asyncio.sleep(seconds)
+                            await asyncio.sleep(seconds)
+                            result = None
                         case _:
                             raise AssertionError(step)
                 except Exception as error:

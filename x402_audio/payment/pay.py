@@ -215,6 +215,7 @@ class Payer:
 
         The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
         """
+        problem = "nothing was sent"
         for attempt in range(1, SENDS_MAX + 1):
             name, secret = yield from self.leave(hold)
             hold = replace(hold, state="signed", sends=hold.sends + 1)

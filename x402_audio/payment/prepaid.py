@@ -250,7 +250,9 @@ def _settle_by_answer(account: Account, hold: Hold, response: httpx.Response) ->
     hold = yield from call(
         lambda: account.ledger.settle(hold.id, evidence="the seller credited the top-up", transaction=moved)
     )
-    data = {"kind": "topup", "amount_atomic": int(hold.amount), "transaction": moved}
+    data: dict[str, str | int | float | bool | None] = {
+        "kind": "topup", "amount_atomic": int(hold.amount), "transaction": moved,
+    }  # fmt: skip
     account.on_notice(Notice("settled", f"topped up {hold.amount}", hold.job_id or "", data))
     return hold
 
@@ -309,7 +311,7 @@ def _await_credit(account: Account, hold: Hold) -> Flow[None]:
 
 def _tell(account: Account, hold: Hold) -> None:
     short = f"{hold.pay_to[:6]}…{hold.pay_to[-4:]}"
-    data = {
+    data: dict[str, str | int | float | bool | None] = {
         "kind": "topup", "amount_atomic": int(hold.amount), "pay_to": hold.pay_to, "nonce": hold.nonce,
         "resend": hold.sends > 1,
     }  # fmt: skip

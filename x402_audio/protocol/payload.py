@@ -47,14 +47,14 @@ class Envelope:
     _before: str = field(init=False, repr=False, compare=False)
     _after: str = field(init=False, repr=False, compare=False)
     _pay_to: str = field(init=False, repr=False, compare=False)
-    _value: Usdc = field(init=False, repr=False, compare=False)
+    _amount: Json = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         before, after = self._layout()
         object.__setattr__(self, "_before", before)
         object.__setattr__(self, "_after", after)
         amount = self.accepted.get("maxAmountRequired" if self.version == 1 else "amount")
-        object.__setattr__(self, "_value", Usdc.from_atomic(str(amount)))
+        object.__setattr__(self, "_amount", amount)
         object.__setattr__(self, "_pay_to", str(self.accepted.get("payTo")).lower())
 
     @classmethod
@@ -103,14 +103,8 @@ class Envelope:
 
     def to_json(self) -> str:
         """Plain text for the ledger; holds nothing secret."""
-        stored: dict[str, object] = {"version": self.version, "accepted": self.accepted}
-        if self.resource is not None:
-            stored["resource"] = self.resource
-        if self.extensions is not None:
-            stored["extensions"] = self.extensions
-        if self.wrapped_again:
-            stored["wrapped_again"] = True
-        return echo_json(stored)
+        marked = {"wrapped_again": True} if self.wrapped_again else {}
+        return echo_json({"version": self.version, **self._echoed(), **marked})
 
     @property
     def header_name(self) -> str:
@@ -120,7 +114,7 @@ class Envelope:
     def header(self, authorization: Authorization, signature: bytes) -> tuple[str, str]:
         """(name, value) of the payment header. Raises ValueError when the authorization is not what was accepted."""
         a = authorization
-        if a.value != self._value or a.to.lower() != self._pay_to or len(signature) != 65:
+        if str(int(a.value)) != self._amount or a.to.lower() != self._pay_to or len(signature) != 65:
             raise ValueError("the signed payment is not the one this envelope is for")
         text = (
             f'{self._before}"payload":{{"signature":"0x{signature.hex()}","authorization":{{'
@@ -138,15 +132,19 @@ class Envelope:
             raise ValueError("this payment was already wrapped again")
         return Envelope(self.version, self.accepted, self.resource, self.extensions, wrapped_again=True)
 
+    def _echoed(self) -> dict[str, object]:
+        """What is echoed, in the order of the payment header; only what was offered."""
+        echoed: dict[str, object] = {"accepted": self.accepted}
+        if self.resource is not None:
+            echoed["resource"] = self.resource
+        if self.extensions is not None:
+            echoed["extensions"] = self.extensions
+        return echoed
+
     def _layout(self) -> tuple[str, str]:
         """What stands before and after `"payload"`; the same for every signature."""
         if self.version == 2 and not self.wrapped_again:
-            echoed = f',"accepted":{echo_json(self.accepted)}'
-            if self.resource is not None:
-                echoed += f',"resource":{echo_json(self.resource)}'
-            if self.extensions is not None:
-                echoed += f',"extensions":{echo_json(self.extensions)}'
-            return '{"x402Version":2,', echoed + "}"
+            return '{"x402Version":2,', "," + echo_json(self._echoed())[1:]
         network = self.accepted.get("network")
         if self.wrapped_again and isinstance(network, str) and (known := network_named(network)):
             network = known.v1_name

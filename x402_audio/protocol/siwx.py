@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from time import gmtime, strftime
 from typing import Final
 
 from x402_audio.protocol import base64text
@@ -23,7 +23,6 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,255}", re.ASCII)
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]{1,2000}", re.ASCII)
 _NONCE: Final = re.compile(r"[A-Za-z0-9]{8,128}", re.ASCII)
 _STATEMENT: Final = re.compile(r"[ -~]{1,200}", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,13 @@ def sign_in_message(
 
     Raises ValueError for a field that could be read as another one: line breaks, controls, spaces where none belong.
     """
-    fields = ((_DOMAIN, domain), (_URI, uri), (_NONCE, nonce), (_STATEMENT, statement))
-    if not (is_address(address) and all(form.fullmatch(text) for form, text in fields)):
+    if not (
+        _DOMAIN.fullmatch(domain)
+        and is_address(address)
+        and _STATEMENT.fullmatch(statement)
+        and _URI.fullmatch(uri)
+        and _NONCE.fullmatch(nonce)
+    ):
         raise ValueError("a sign-in has a field of the wrong form (domain, address, uri, nonce or statement)")
     if lifetime_s <= 0 or chain_id <= 0:
         raise ValueError("a sign-in has a positive life and chain id")
@@ -96,4 +100,5 @@ def sign_in_header(
 
 def _iso(unix_ms: int) -> str:
     """ISO 8601 with milliseconds and Z."""
-    return (_EPOCH + timedelta(milliseconds=unix_ms)).isoformat(timespec="milliseconds")[:23] + "Z"
+    seconds, ms = divmod(unix_ms, 1000)
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(seconds))}.{ms:03d}Z"

@@ -11,7 +11,7 @@ from x402_audio.clock import Clock, SystemClock
 from x402_audio.errors import SellerError
 from x402_audio.money import ZERO, Usdc
 from x402_audio.providers import venice
-from x402_audio.providers.answers import said
+from x402_audio.providers.answers import said, seller_error
 from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.provider import (
     Answer,
@@ -77,7 +77,7 @@ class DirectSeller:
         return answer.status in MISSING or venice.read_completed(answer)
 
     def error_of(self, answer: Answer, what: str) -> SellerError:
-        return venice.seller_error(answer, what, now=self._clock.now())
+        return seller_error(answer, what, now=self._clock.now())
 
     def charges_late(self, model: str) -> bool:
         del model  # the call itself is paid, whatever it is for

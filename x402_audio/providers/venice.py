@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from x402_audio.clock import Clock, SystemClock
-from x402_audio.errors import ProtocolError, RequestInvalid
+from x402_audio.errors import ProtocolError, RequestInvalid, SellerError
 from x402_audio.flow import ANSWER_BYTES_MAX
 from x402_audio.jsontext import Json
 from x402_audio.money import ZERO, Usdc
