@@ -140,7 +140,13 @@ class Wiring:
         answer = yield from session.ask(seller.ask_balance(session.wallet))
         kind: SellerKind
         if answer.status == 200:
-            seller.read_balance(answer, session.wallet)
+            found = seller.read_balance(answer, session.wallet)
+            minimum = found.minimum_top_up or ZERO
+            yield from call(
+                lambda: self.ledger.record_reading(
+                    session.wallet, session.origin, found.credit, diem=found.diem, minimum_top_up=minimum
+                )
+            )
             kind = "venice"
         elif answer.status in (404, 405):
             kind = "direct"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from x402_audio.errors import (
@@ -35,7 +36,7 @@ from x402_audio.errors import (
 from x402_audio.flow import Flow, call, sleep
 from x402_audio.jobs.buy import buy, known_duration, price_of_hold
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
-from x402_audio.jobs.download import Saved, is_same_file, save_stream
+from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_of
 from x402_audio.jobs.gate import may_go_on, watch
 from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
 from x402_audio.jobs.unknown import decide, refund_of
@@ -447,10 +448,6 @@ def ended(desk: Desk, job: JobRecord, warnings: list[str] | None = None) -> Flow
 
 def track_of(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[Track]:
     """The delivered file, checked to be there still. Raises BadDownload when it is gone."""
-    from pathlib import Path
-
-    from x402_audio.jobs.download import decode
-
     path = Path(job.path)
     there = yield from call(lambda: is_same_file(path, job.file_sha256))
     if not there:
@@ -459,7 +456,7 @@ def track_of(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[Track]:
             queue_id=job.queue_id, path=job.path, sha256=job.file_sha256, retry="never", owner="human",
             next_step="restore the file from a backup; the seller's copy was deleted",
         )  # fmt: skip
-    seconds, _ = yield from call(lambda: decode(path, job.id))
+    seconds = yield from call(lambda: seconds_of(path))
     holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled", "presumed", "signed")))
     paying = [hold for hold in holds if hold.kind != "topup"]
     cost = Usdc(sum(price_of_hold(hold) for hold in paying))

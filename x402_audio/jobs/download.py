@@ -25,7 +25,9 @@ EXTENSIONS: Final = {
     "audio/flac": "flac", "audio/x-flac": "flac", "audio/ogg": "ogg", "audio/opus": "opus", "audio/aac": "aac",
     "audio/mp4": "m4a", "audio/x-m4a": "m4a", "audio/webm": "webm", "audio/aiff": "aiff",
 }  # fmt: skip
-_EDGE_S: Final = 0.5
+DECODE_WHOLE_MAX: Final = 32 * 1024 * 1024
+"""Files up to this size are decoded to their end; of longer ones the beginning is (their length is checked)."""
+_BLOCK_FRAMES: Final = 65_536
 _SAFE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -163,22 +165,36 @@ def _sync_folder(folder: Path) -> None:
 
 
 def decode(path: Path, job_id: str = "") -> tuple[float, tuple[str, ...]]:
-    """Decode the file's beginning and end by the audio library; seconds of sound and warnings. Raises BadDownload."""
+    """Decode the file by the audio library; seconds of sound and warnings. Raises BadDownload."""
     import soundfile
 
     try:
         with soundfile.SoundFile(path) as sound:
-            edge = max(1, int(sound.samplerate * _EDGE_S))
-            if sound.frames <= 0 or len(sound.buffer_read(min(edge, sound.frames), dtype="int16")) == 0:
+            decoded, whole = 0, path.stat().st_size <= DECODE_WHOLE_MAX
+            frame = 2 * sound.channels
+            while data := sound.buffer_read(_BLOCK_FRAMES, dtype="int16"):
+                decoded += len(data) // frame
+                if not whole:
+                    break
+            if sound.frames <= 0 or decoded == 0:
                 raise BadDownload("the audio has no sound in it", job_id=job_id)
-            sound.seek(max(0, sound.frames - edge))
-            if len(sound.buffer_read(min(edge, sound.frames), dtype="int16")) == 0:
+            if whole and decoded < sound.frames:
                 raise BadDownload("the audio breaks off before its end", job_id=job_id)
             return sound.frames / sound.samplerate, ()
     except soundfile.LibsndfileError:
         if _undecodable_container(path):
             return 0.0, ("this audio type was not decoded here; only its size was checked",)
         raise BadDownload("what arrived is not audio the library can decode", job_id=job_id) from None
+
+
+def seconds_of(path: Path) -> float:
+    """The length a decoded file says it has; 0 where the library does not read its type."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except soundfile.LibsndfileError:
+        return 0.0
 
 
 def _undecodable_container(path: Path) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 from x402_audio.errors import InsufficientBalance, ProtocolError, X402AudioError
-from x402_audio.flow import Flow, call
+from x402_audio.flow import Flow, call, sleep
 from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.ledger.book import JobRecord, Reading
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.prepaid import Account, TopUp, finish_top_up, read_credit, top_up, trusted_credit
 
 WATCH_EVERY_S: Final = 10.0
+NEIGHBOURS_WAIT_S: Final = 20.0
 TOP_UP_SOURCES: Final = ("top-ups", "payment")
 
 
@@ -23,6 +24,7 @@ def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> 
     """Return when credit covers price and floor. Raises InsufficientBalance with the amount missing."""
     needed = price + desk.provider.floor
     reading = yield from _reading(desk, account, job, needed)
+    reading = yield from _after_neighbours(desk, account, job, needed, reading)
     if _covers(reading, price, needed):
         return
     missing = needed - reading.available
@@ -46,6 +48,22 @@ def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> 
     reading = yield from _reading(desk, account, job, needed)
     if not _covers(reading, price, needed):
         raise _short("the top-up did not cover the job", reading, needed, needed - reading.available)
+
+
+def _after_neighbours(desk: Desk, account: Account, job: JobRecord, needed: Usdc, reading: Reading) -> Flow[Reading]:
+    """Queue calls that are on their way count twice for a moment (held and perhaps already charged): wait for them."""
+    end = desk.clock.monotonic() + NEIGHBOURS_WAIT_S
+    while reading.trust == "agreed" and reading.available < needed and desk.clock.monotonic() < end:
+        live = yield from call(
+            lambda: desk.ledger.holds(wallet=account.wallet, states=("reserved", "signed"), kind="credit")
+        )
+        now = yield from call(desk.ledger.now)
+        young = sum(hold.amount for hold in live if hold.job_id != job.id and now - hold.created_at < NEIGHBOURS_WAIT_S)
+        if not young or reading.available + young < needed:
+            break
+        yield from sleep(0.2 + desk.jitter() / 5)
+        reading = yield from _reading(desk, account, job, needed)
+    return reading
 
 
 def finish_open_top_up(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:

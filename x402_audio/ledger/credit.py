@@ -31,19 +31,28 @@ class Standing:
 
 
 def judge(
-    previous: Standing | None, balance: Usdc, *, drawn_since: Usdc, may_lag: Usdc, undecided: Usdc
+    previous: Standing | None,
+    balance: Usdc,
+    *,
+    drawn_since: Usdc,
+    may_lag: Usdc,
+    undecided: Usdc,
+    credited_since: Usdc = ZERO,
 ) -> Standing:
     """Compare a reading with the books.
 
     drawn_since: draws that settled after the previous reading. may_lag: settled draws the seller may not show yet.
-    undecided: live holds that may or may not have drawn. All atomic units.
+    undecided: live holds that may or may not have drawn. credited_since: our own top-ups settled after the previous
+    reading, shown or not yet. All atomic units.
     """
     if previous is None:
         return Standing(balance, "unconfirmed")
     expected = previous.books - drawn_since
-    if expected - undecided - TOLERANCE <= balance <= expected + may_lag + TOLERANCE:
-        trust: Trust = "fallen" if previous.trust == "fallen" else "agreed"
-        return Standing(expected, trust, previous.fallen_by if trust == "fallen" else ZERO)
+    if expected - undecided - TOLERANCE <= balance <= expected + may_lag + credited_since + TOLERANCE:
+        shown = balance >= expected + credited_since - undecided - TOLERANCE
+        books = expected + credited_since if shown else expected
+        still_fallen = previous.trust == "fallen" and not (credited_since and shown)
+        return Standing(books, "fallen" if still_fallen else "agreed", previous.fallen_by if still_fallen else ZERO)
     if balance < expected and previous.trust in ("agreed", "fallen"):
         return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
     return Standing(balance, "unconfirmed")

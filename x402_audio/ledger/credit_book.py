@@ -1,6 +1,6 @@
 """Readings of a seller's balance, kept and judged against our own draws (`credit.py` has the arithmetic).
 
-A presumed draw counts as undecided until a witness speaks. Knows no seller and no top-up.
+A presumed draw counts as undecided until a witness speaks. Knows no seller.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ _UNDECIDED: Final = (
 )
 _DRAWN: Final = (
     "SELECT coalesce(sum(amount + overcharged), 0) FROM hold WHERE kind = 'credit' AND state = 'settled'"
+    " AND wallet = ? AND origin = ? AND resolved_at >= ?"
+)
+_CREDITED: Final = (
+    "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
     " AND wallet = ? AND origin = ? AND resolved_at >= ?"
 )
 _LATE: Final = (
@@ -55,6 +59,7 @@ class CreditVerbs:
                 drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
                 may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
+                credited_since=ZERO if previous is None else _sum(tx, _CREDITED, wallet, origin, previous.read_at),
             )  # fmt: skip
             return _keep(tx, wallet, origin, balance, diem, judged, tx.now, minimum_top_up, "read")
 
