@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS_MAX = 60
-_RANDOM = re.compile(r"[0-9a-f]{8,}")
+_RANDOM = re.compile(r"0x[0-9A-Fa-f]{40}|[0-9a-f]{8,}|(?<=\.)\d+(?=\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What it is in every run: random parts of temporary names cut."""
+        """What it is in every run: wallets and the random parts of temporary names cut."""
         return f"{self.kind} {_RANDOM.sub('…', self.subject)}".rstrip()
 
 
