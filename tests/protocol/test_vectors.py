@@ -42,7 +42,9 @@ def terms_of(case: dict[str, Any]) -> PaymentRequired:
     payload = case["payload"]
     if payload["x402Version"] == 2:
         members = {"resource": payload["resource"]} if "resource" in payload else {}
-        return read_payment_required(header({"x402Version": 2, "accepts": [payload["accepted"]], **members}), b"")
+        return read_payment_required(
+            header({"x402Version": 2, "accepts": [payload["accepted"]], **members}), b""
+        )
     return read_payment_required({}, body(terms_v1()))
 
 
@@ -65,9 +67,7 @@ def test_the_signature_is_the_published_one_and_names_its_signer(case: dict[str,
 def test_the_payment_header_is_the_published_one(case: dict[str, Any]) -> None:
     terms = terms_of(case)
 
-    written = payment_header(
-        terms, terms.requirements[0], authorization_of(case), unhex(case["signature"])
-    )
+    written = payment_header(terms, terms.requirements[0], authorization_of(case), unhex(case["signature"]))
 
     assert written == (case["header_name"], case["header_value"])
 

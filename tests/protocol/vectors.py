@@ -54,7 +54,12 @@ def entry_v2(**changes: Any) -> dict[str, Any]:
 
 
 def entry_v1(**changes: Any) -> dict[str, Any]:
-    named = {"network": "base", "amount": ..., "maxAmountRequired": "690000", "resource": "https://seller.test/queue"}
+    named = {
+        "network": "base",
+        "amount": ...,
+        "maxAmountRequired": "690000",
+        "resource": "https://seller.test/queue",
+    }
     return entry_v2(**{**named, **changes})
 
 
@@ -63,7 +68,12 @@ def terms_v2(*entries: Any, **members: Any) -> dict[str, Any]:
 
 
 def terms_v1(*entries: Any, **members: Any) -> dict[str, Any]:
-    return {"x402Version": 1, "error": "payment required", "accepts": list(entries) or [entry_v1()], **members}
+    return {
+        "x402Version": 1,
+        "error": "payment required",
+        "accepts": list(entries) or [entry_v1()],
+        **members,
+    }
 
 
 def body(terms: Any) -> bytes:
