@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -76,7 +76,10 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 def _decimal(digits: str) -> Decimal:
     if len(digits) > _NUMBER_CHARS_MAX:
         raise ValueError("a JSON number is too long")
-    return Decimal(digits)
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        raise ValueError("a JSON number is too large") from None
 
 
 def _integer(digits: str) -> int:

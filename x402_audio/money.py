@@ -12,6 +12,7 @@ from typing import Final
 DECIMALS: Final = 6
 UINT256_MAX: Final = 2**256 - 1
 _UNIT: Final = 10**DECIMALS
+_DIGITS_MAX: Final = 11
 _ATOMIC: Final = re.compile(r"[1-9][0-9]*", re.ASCII)
 _USD: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?", re.ASCII)
 
@@ -104,7 +105,7 @@ def _whole(other: int) -> int:
 
 
 def _scaled(usd: Decimal, rounding: str) -> int:
-    if not isinstance(usd, Decimal) or not usd.is_finite() or abs(usd) > Decimal(10) ** 12:
+    if not isinstance(usd, Decimal) or not usd.is_finite() or usd.adjusted() > _DIGITS_MAX:
         raise ValueError("a USD figure must be a finite decimal of sane size")
     return int((usd * _UNIT).to_integral_value(rounding=rounding))
 

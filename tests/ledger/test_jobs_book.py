@@ -180,7 +180,7 @@ def test_a_job_is_queued_and_its_hold_settled_in_one_transaction(
         patch.setattr("x402_audio.ledger.jobs_book._write", broken)
         with pytest.raises(LedgerError):
             ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON, evidence="200")
-    assert (ledger.hold(hold).state, ledger.job("jingle").state) == ("signed", "planned")
+    assert (ledger.hold(hold).state, ledger.job("jingle").state) == ("signed", "reserved")
     queued = ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON + 5, evidence="200", transaction="0x1")
     assert (queued.state, queued.queue_id, queued.due, ledger.hold(hold).state) == ("queued", "q-1", NOON + 5, "settled")
     assert queued.queued_at is not None

@@ -44,6 +44,7 @@ _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' 
 _ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state = 'reserved' AND lease_until < ?"
 _JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
 _JOB_STATE: Final = "SELECT wallet, state, resume_state FROM job WHERE id = ?"
+_SET_JOB_STATE: Final = "UPDATE job SET state = ?, updated_at = ? WHERE id = ?"
 _PARK_JOB: Final = (
     "UPDATE job SET state = 'parked', parked_reason = 'human', resume_state = ?, updated_at = ? WHERE id = ?"
 )
@@ -91,7 +92,10 @@ class HoldVerbs:
             room = spending.check_room(tx, wish, limits)
             if wish.kind == "credit":
                 credit_book.check_credit(tx, wish)
-            return _insert(tx, hold_id, wish, room)
+            hold = _insert(tx, hold_id, wish, room)
+            if wish.job_id is not None and wish.kind != "topup":
+                _job_follows(tx, wish.job_id, ("planned", "quoted"), "reserved")
+            return hold
 
     def depart(self, hold_id: str, header: bytes) -> Hold:
         """See `Ledger.depart`. The same header again counts as another sending; another header is a LedgerError."""
@@ -366,6 +370,8 @@ def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, known: 
     after = replace(known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted)
     done = _change(tx, before, after, why=evidence)
     tx.run(_DROP_HEADER, (before.id,))
+    if to == "void" and before.job_id is not None and before.kind != "topup":
+        _job_follows(tx, before.job_id, ("reserved",), "quoted")
     if before.kind in ("direct", "topup"):
         if to == "settled":
             payees.make_firm(tx, before.origin, before.network, before.pay_to)
@@ -409,6 +415,14 @@ def _must_be(hold: Hold, *states: HoldState) -> None:
         f"the hold {hold.id} is {hold.state}, not {' or '.join(states)}",
         money_moved="yes" if hold.state == "settled" else "no" if hold.state in ("void", "reserved") else "unknown",
     )
+
+
+def _job_follows(tx: Transaction, job_id: str, states: Sequence[str], to: str) -> None:
+    """A job is `reserved` while it has an undecided paying hold, from the same transaction on."""
+    row = tx.one(_JOB_STATE, (job_id,))
+    if row is not None and row[1] in states:
+        tx.run(_SET_JOB_STATE, (to, tx.now, job_id))
+        tx.event(row[0], f"job:{job_id}", row[1], to, set={"state": to})
 
 
 def _park_for_human(tx: Transaction, job_id: str, why: str) -> None:

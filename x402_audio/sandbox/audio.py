@@ -12,7 +12,8 @@ import threading
 from functools import lru_cache
 from typing import Final
 
-RATE: Final = 8000
+RATES: Final = {"mp3": 32_000, "flac": 8000, "wav": 8000}
+"""Samples a second: small files; an mp3 below 32 kHz makes the decoder complain about its encoder."""
 CONTENT_TYPES: Final = {"mp3": "audio/mpeg", "flac": "audio/flac", "wav": "audio/wav"}
 _SUBTYPES: Final = {"mp3": "MPEG_LAYER_III", "flac": "PCM_16", "wav": "PCM_16"}
 _MARK: Final = "x402-audio-sandbox queue_id="
@@ -38,12 +39,13 @@ def _sound(audio_format: str, seconds: int) -> bytes:
     import numpy
     import soundfile
 
-    time = numpy.arange(seconds * RATE, dtype="float32") / RATE
+    rate = RATES[audio_format]
+    time = numpy.arange(seconds * rate, dtype="float32") / rate
     swell = numpy.minimum(1, numpy.minimum(time, seconds - time) * 4) * (0.7 + 0.3 * numpy.sin(time * 0.8))
     wave = sum(numpy.sin(2 * numpy.pi * hertz * time) for hertz in (220.0, 277.18, 329.63))
     buffer = io.BytesIO()
     soundfile.write(
-        buffer, (0.12 * swell * wave).astype("float32"), RATE,
+        buffer, (0.12 * swell * wave).astype("float32"), rate,
         format=audio_format.upper(), subtype=_SUBTYPES[audio_format],
     )  # fmt: skip
     return buffer.getvalue()
