@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,8 @@ from typing import Any
 import pytest
 
 from tests.kill.tracer import Run, Step, run, unsynced_before
+from x402_audio.clock import SystemClock, system_random
+from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
 from x402_audio.sandbox.audio import find_queue_id
 
@@ -162,12 +164,18 @@ def kill_points(steps: Sequence[Step]) -> list[tuple[Step, str]]:
     ]
 
 
+@contextmanager
+def books_of(buyer: Buyer) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(buyer.folder / "state" / "ledger.db", clock=SystemClock(), random=system_random)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
 def judge(buyer: Buyer) -> list[str]:
     """What is wrong by the seller's books, the file and our ledger; nothing, if all is well."""
     import soundfile
-
-    from x402_audio.clock import SystemClock, system_random
-    from x402_audio.ledger.sqlite import SqliteLedger
 
     wrong: list[str] = []
     books: dict[str, Any] = buyer.server.seller.books()
@@ -187,11 +195,8 @@ def judge(buyer: Buyer) -> list[str]:
         wrong.append("another job's file")
     if left := [path.name for path in buyer.track.parent.iterdir() if path != buyer.track]:
         wrong.append(f"left over beside the file: {left}")
-    ledger = SqliteLedger(buyer.folder / "state" / "ledger.db", clock=SystemClock(), random=system_random)
-    try:
+    with books_of(buyer) as ledger:
         wrong += [finding.text for finding in ledger.verify()]
-    finally:
-        ledger.close()
     return wrong
 
 
@@ -258,9 +263,14 @@ def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
     assert len(visited) == done.points
 
 
+def lasting(steps: Sequence[Step]) -> list[Step]:
+    """Without the file of request rates: it holds no money, is never synced, and a lost one is made again."""
+    return [step for step in steps if ".rates" not in step.subject]
+
+
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
 def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk, shim: Path) -> None:
-    steps = undisturbed(walk, shim).steps
+    steps = lasting(undisturbed(walk, shim).steps)
 
     def spends(step: Step) -> bool:
         return step.kind == "request" and step.subject in SPENDING[walk.name]
@@ -275,8 +285,22 @@ def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk, shim: P
 
 
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
-def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk: Walk, shim: Path) -> None:
+def test_what_is_about_to_be_spent_stands_signed_in_the_books(walk: Walk, shim: Path) -> None:
     steps = undisturbed(walk, shim).steps
+    server = walk.borrow()
+    for subject in SPENDING[walk.name]:
+        point = next(step.point for step in steps if step.subject == subject)
+        buyer = walk.buyer(server, f"{walk.name}-{point}")
+        assert buyer.generate(shim, (point, "before")).exit_code == -signal.SIGKILL
+        with books_of(buyer) as ledger:
+            (hold,) = ledger.holds(states=("signed",))
+            assert ledger.header_of(hold.id)
+        assert subject.removeprefix("POST ").removesuffix(" +payment") in hold.resource
+
+
+@pytest.mark.parametrize("walk", WALKS, indirect=True)
+def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk: Walk, shim: Path) -> None:
+    steps = lasting(undisturbed(walk, shim).steps)
 
     def is_complete(step: Step) -> bool:
         return step.kind == "request" and step.subject.endswith("/audio/complete")
