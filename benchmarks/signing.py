@@ -19,7 +19,7 @@ from coincurve import PrivateKey
 from x402_audio.money import Usdc
 from x402_audio.protocol.exact import Authorization, authorization_digest, typed_data
 from x402_audio.protocol.networks import BASE
-from x402_audio.protocol.payload import payment_header
+from x402_audio.protocol.payload import Envelope, payment_header
 from x402_audio.protocol.requirements import PaymentRequired, read_payment_required
 from x402_audio.protocol.signer import LocalSigner, message_digest, recover_address
 from x402_audio.protocol.siwx import sign_in_header
@@ -88,14 +88,22 @@ def offer() -> PaymentRequired:
 
 
 def payment_row(signer: LocalSigner, account: Any) -> dict[str, Any]:
-    """From the chosen entry and the committed fields to the header: digest, signature, JSON, base64."""
+    """From the committed fields and envelope to the header: digest, signature, JSON, base64.
+
+    `unprepared_ratio` also makes the envelope (the echo of the terms) anew, as `payment_header` does in one go.
+    """
     from eth_account.messages import encode_typed_data
 
     terms = offer()
     chosen = terms.requirements[0]
     fields = [authorization(signer, number) for number in range(CALLS)]
 
+    envelope = Envelope.of(terms, chosen)
+
     def pay(number: int) -> str:
+        return envelope.header(fields[number], signer.sign_authorization(BASE, fields[number]))[1]
+
+    def pay_unprepared(number: int) -> str:
         signature = signer.sign_authorization(BASE, fields[number])
         return payment_header(terms, chosen, fields[number], signature)[1]
 
@@ -103,11 +111,13 @@ def payment_row(signer: LocalSigner, account: Any) -> dict[str, Any]:
         return account.sign_message(encode_typed_data(full_message=typed_data(BASE, fields[number])))
 
     for number in range(CALLS):
+        assert pay(number) == pay_unprepared(number)
         payload = json.loads(b64decode(pay(number)))["payload"]
         digest = authorization_digest(BASE, fields[number])
         assert payload["authorization"] == fields[number].wire()
         assert recover_address(digest, bytes.fromhex(payload["signature"][2:])) == signer.address
-    return measure("signing payment", pay, peer, "eth_account, signature only")
+    row = measure("signing payment", pay, peer, "eth_account, signature only")
+    return {**row, "unprepared_ratio": measure("", pay_unprepared, peer, "")["ratio"]}
 
 
 def sign_in_row(signer: LocalSigner, account: Any) -> dict[str, Any]:
