@@ -208,7 +208,9 @@ def _checked(values: _Values, scoped: list[Limit], warnings: list[str], *, sandb
         network=cast(NetworkName, values.one_of("NETWORK", get_args(NetworkName), "base")),
         rpc_urls=tuple(check_url("RPC_URL", url) for url in _listed(values.text("RPC_URL"))),
         venice_api_key=Secret(venice_key),
-        account_origin=_origin(api_url) if venice_key and api_url_source == venice_source else VENICE_ORIGIN,
+        account_origin=origin_of_url(api_url)
+        if venice_key and api_url_source == venice_source
+        else VENICE_ORIGIN,
         state_dir=state_dir,
         ledger=_ledger(values, state_dir),
         label=_label(values.text("LABEL")),
@@ -370,7 +372,7 @@ def _table(name: str, kind: str, subject: str, table: object, warnings: list[str
 
 def _subject(name: str, kind: str, subject: str) -> str:
     if kind == "origin":
-        return _origin(check_url(f"{name}: an origin", subject))
+        return origin_of_url(check_url(f"{name}: an origin", subject))
     if kind == "payee":
         return _address(subject)
     return _label(subject) if kind == "label" else subject
@@ -469,18 +471,19 @@ def _with_defaults(written: list[Limit]) -> tuple[Limit, ...]:
 
 def _smallest(limits: Iterable[Limit], name: str) -> Usdc | None:
     """The effective amount of a setting: the smallest written one, else its default, else None."""
-    limit = _effective(limits, name)
+    limit = limit_named(limits, name)
     return None if limit is None else limit.amount
 
 
-def _effective(limits: Iterable[Limit], name: str) -> Limit | None:
+def limit_named(limits: Iterable[Limit], name: str) -> Limit | None:
+    """The effective limit of a setting over everything (scope `all`): the smallest written one, else the default."""
     purse, window, _ = LIMITS[name]
     mine = [limit for limit in limits if (limit.purse, limit.window, limit.scope) == (purse, window, "all")]
     return min(mine, key=lambda limit: (limit.source == "default", limit.amount), default=None)
 
 
 def _limit_sources(limits: tuple[Limit, ...]) -> dict[str, str]:
-    effective = {name: _effective(limits, name) for name in LIMITS}
+    effective = {name: limit_named(limits, name) for name in LIMITS}
     return {name: limit.source if limit else "default" for name, limit in effective.items()}
 
 
@@ -520,7 +523,7 @@ def _is_loopback(host: str) -> bool:
     return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
 
 
-def _origin(url: str) -> str:
+def origin_of_url(url: str) -> str:
     """`scheme://host[:port]` in lower case, the default port left out."""
     parts = urlsplit(url)
     host = parts.hostname or ""

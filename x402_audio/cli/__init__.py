@@ -1,0 +1,109 @@
+"""The command line `x402-audio`: words in, one command run, its end told with an exit code.
+
+Never a traceback: a fault of ours is one line naming its kind and place. Importing this imports no third-party package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
+from typing import cast
+
+from x402_audio.cli.output import Interrupted, Output, Report, UnexpectedError
+from x402_audio.cli.parser import PROGRAM, UsageError, build_parser, wants_json
+from x402_audio.cli.stage import Stage
+from x402_audio.errors import X402AudioError
+
+Command = Callable[[Stage], Report]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (`sys.argv` by default); its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    parser = build_parser()
+    try:
+        args = parser.parse_args(words)
+        if args.run is None:
+            raise UsageError("no command was given", next_step=f"see: {PROGRAM} --help")
+    except X402AudioError as error:
+        return Output(as_json=wants_json(words)).fail(error)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    output = Output(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
+    stage = Stage(args, output)
+    try:
+        with _terminate_like_interrupt():
+            return output.report(_command(args.run)(stage))
+    except KeyboardInterrupt:
+        return output.fail(_interrupted(stage))
+    except X402AudioError as error:
+        return output.fail(error)
+    except Exception as error:
+        return output.fail(_unexpected(stage, error))
+    finally:
+        stage.terminal.close()
+
+
+def _command(name: str) -> Command:
+    """The function behind a command, imported now: `room:function`."""
+    room, _, function = name.partition(":")
+    return cast(Command, getattr(import_module(f"x402_audio.cli.{room}"), function))
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: books closed, one line said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(stage: Stage) -> Interrupted:
+    job_id, moved = stage.terminal.job_id, stage.terminal.money_moved
+    again = f"{PROGRAM} resume {job_id}" if job_id else "repeat the command"
+    return Interrupted(
+        f"interrupted; the state is kept, {'resume with ' if job_id else ''}{again}", money_moved=moved, next_step=again,
+        job_id=job_id or None,
+    )  # fmt: skip
+
+
+def _unexpected(stage: Stage, error: Exception) -> UnexpectedError:
+    """Kind and place only. Where money may have moved it is exit 8, and the books know more than we do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "x402_audio" in Path(frame.filename).parts] or frames
+    where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "nowhere"
+    text = f"a fault in x402_audio: {type(error).__name__} at {where}"
+    if stage.terminal.money_moved == "no":
+        return UnexpectedError(text, next_step="nothing was bought; please report this line")
+    told = UnexpectedErrorAfterPayment(text, money_moved="unknown", owner="reconcile", retry="same_id")
+    told.next_step = (
+        f"money may have moved: run {PROGRAM} reconcile, then {PROGRAM} resume {stage.terminal.job_id}"
+    )
+    return told
+
+
+class UnexpectedErrorAfterPayment(UnexpectedError):
+    """A fault of ours while money may have been on its way."""
+
+    exit_code = 8
