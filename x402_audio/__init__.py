@@ -13,7 +13,7 @@ _HOMES = {
     "AudioClient": "client", "AsyncAudioClient": "client", "Outcome": "client",
     "Settings": "settings", "load_settings": "settings",
     "X402Auth": "payment.auth", "Receipt": "payment.auth", "receipt_of": "payment.auth",
-    "PaymentPolicy": "payment.policy",
+    "PaymentPolicy": "payment.policy", "Prepaid": "payment.auth", "Budget": "budget", "Window": "budget",
     "LocalSigner": "protocol.signer", "Signer": "protocol.signer",
     "SqliteLedger": "ledger.sqlite", "Ledger": "ledger.book", "Limit": "ledger.book",
     "AudioRequest": "providers.provider", "Track": "providers.provider", "Provider": "providers.provider",
@@ -32,13 +32,14 @@ _HOMES.update(dict.fromkeys(_ERRORS, "errors"))
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from x402_audio.budget import Budget, Window
     from x402_audio.client import AsyncAudioClient, AudioClient, Outcome
     from x402_audio.errors import *
     from x402_audio.ledger.book import Ledger, Limit
     from x402_audio.ledger.sqlite import SqliteLedger
     from x402_audio.money import Usdc
     from x402_audio.notices import Notice
-    from x402_audio.payment.auth import Receipt, X402Auth, receipt_of
+    from x402_audio.payment.auth import Prepaid, Receipt, X402Auth, receipt_of
     from x402_audio.payment.policy import PaymentPolicy
     from x402_audio.protocol.signer import LocalSigner, Signer
     from x402_audio.providers.provider import AudioRequest, Provider, Track

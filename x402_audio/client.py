@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ssl
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
 
 import httpx
 
+from x402_audio.budget import Budget
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.flow import run, run_async
 from x402_audio.ledger.book import Allowance, Hold, JobRecord, Ledger
@@ -107,9 +109,12 @@ class AudioClient(_Front):
         self._own_http = http is None
 
     @classmethod
-    def from_env(cls, **flags: str) -> Self:
-        """Settings from the environment and the current folder's `.env`; flags as `load_settings` takes them."""
-        return cls(load_settings(flags=flags))
+    def from_env(cls, *, budget: Budget | None = None, on_notice: OnNotice = ignore, **flags: str) -> Self:
+        """Settings from the environment and the current folder's `.env`; flags as `load_settings` takes them.
+
+        With a budget everything is bought under its label and within its limit too.
+        """
+        return cls(_within(load_settings(flags=flags), budget), on_notice=on_notice)
 
     @property
     def http(self) -> httpx.Client:
@@ -216,9 +221,12 @@ class AsyncAudioClient(_Front):
         self._own_http = http is None
 
     @classmethod
-    def from_env(cls, **flags: str) -> Self:
-        """Settings from the environment and the current folder's `.env`; flags as `load_settings` takes them."""
-        return cls(load_settings(flags=flags))
+    def from_env(cls, *, budget: Budget | None = None, on_notice: OnNotice = ignore, **flags: str) -> Self:
+        """Settings from the environment and the current folder's `.env`; flags as `load_settings` takes them.
+
+        With a budget everything is bought under its label and within its limit too.
+        """
+        return cls(_within(load_settings(flags=flags), budget), on_notice=on_notice)
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -308,6 +316,12 @@ class AsyncAudioClient(_Front):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _within(settings: Settings, budget: Budget | None) -> Settings:
+    if budget is None:
+        return settings
+    return replace(settings, label=budget.name, limits=(*settings.limits, budget.as_limit()))
 
 
 def _tls(api_url: str) -> bool | ssl.SSLContext:

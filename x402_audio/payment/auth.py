@@ -267,8 +267,8 @@ class X402Auth(httpx.Auth):
                 f"{request.method} {path} can draw credit and its price is not known",
                 next_step='state it: extensions={"x402_audio": {"max_price": "0.30"}}',
             )
-        if self._policy.max_amount is not None and price > self._policy.max_amount:
-            raise AboveMaximum(f"{price} is asked, at most {self._policy.max_amount} is allowed")
+        if self._policy.most is not None and price > self._policy.most:
+            raise AboveMaximum(f"{price} is asked, at most {self._policy.most} is allowed")
         seller = cast(Venice, account.seller)
         model = _model_of(request)
         opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))

@@ -33,12 +33,12 @@ QUOTE_TOLERANCE: Final = CENT
 class PaymentPolicy:
     """A spender's rules for one demand.
 
-    max_amount: most for one payment, atomic units (None: only the ledger's limits). quoted: the price that was shown;
+    max_amount: most for one payment, an amount or USD text like "0.50" (None: only the ledger's limits). quoted: the price that was shown;
     terms more than one cent above it are refused. validity_s: longest life of a signature, seconds (at most 3600).
     """
 
     network: Network = BASE
-    max_amount: Usdc | None = None
+    max_amount: Usdc | str | None = None
     quoted: Usdc | None = None
     validity_s: int = VALIDITY_SECONDS
     allowed_payees: frozenset[str] = frozenset()
@@ -48,6 +48,13 @@ class PaymentPolicy:
     def __post_init__(self) -> None:
         if not TIMEOUT_SECONDS_MIN <= self.validity_s <= VALIDITY_SECONDS_MAX:
             raise ValueError(f"validity_s is {TIMEOUT_SECONDS_MIN} to {VALIDITY_SECONDS_MAX} seconds")
+        if isinstance(self.max_amount, str):
+            object.__setattr__(self, "max_amount", Usdc.parse_usd(self.max_amount))
+
+    @property
+    def most(self) -> Usdc | None:
+        """`max_amount` in atomic units."""
+        return None if self.max_amount is None or isinstance(self.max_amount, str) else self.max_amount
 
     def payee_rule(self, origin: str) -> PayeeRule:
         """What the ledger must hold a payee of this origin against, in the reserving transaction."""
@@ -96,8 +103,8 @@ def _protocol_rejection(requirement: PaymentRequirements, policy: PaymentPolicy,
 
 def _price_rejection(requirement: PaymentRequirements, policy: PaymentPolicy) -> Rejection | None:
     amount = requirement.amount
-    if policy.max_amount is not None and amount > policy.max_amount:
-        return Rejection(requirement.index, "amount", f"{amount} is asked, at most {policy.max_amount} is allowed")
+    if policy.most is not None and amount > policy.most:
+        return Rejection(requirement.index, "amount", f"{amount} is asked, at most {policy.most} is allowed")
     if policy.quoted is not None and amount > policy.quoted + QUOTE_TOLERANCE:
         return Rejection(requirement.index, "amount", f"{amount} is asked, but {policy.quoted} was quoted")
     return None

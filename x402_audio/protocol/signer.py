@@ -5,7 +5,9 @@ Knows no terms, limits or headers: whoever asks for a signature has made all che
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from x402_audio.errors import SignerError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from coincurve import PrivateKey
 
 SECP256K1_N: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+KEY_NAMES: Final = ("X402_AUDIO_PRIVATE_KEY", "EVM_PRIVATE_KEY", "WALLET_KEY")
 _KEY: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 _V: Final = (b"\x1b", b"\x1c")
 
@@ -53,6 +56,17 @@ class LocalSigner:
                 "a private key is exactly 64 hexadecimal digits, with or without 0x before them"
             )
         return cls.from_bytes(bytes.fromhex(match[1]))
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> LocalSigner:
+        """The key of the environment (`KEY_NAMES`, first set wins). Raises SignerError when none or different ones are."""
+        env = os.environ if env is None else env
+        keys = {name: env[name].strip() for name in KEY_NAMES if env.get(name, "").strip()}
+        if not keys:
+            raise SignerError(f"no key is set; set {KEY_NAMES[0]}")
+        if len({key.lower().removeprefix("0x") for key in keys.values()}) > 1:
+            raise SignerError(f"{' and '.join(keys)} hold different keys; keep one")
+        return cls.from_hex(next(iter(keys.values())))
 
     @classmethod
     def from_bytes(cls, key: bytes) -> LocalSigner:
