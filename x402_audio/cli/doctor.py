@@ -41,7 +41,8 @@ def doctor(stage: Stage) -> Report:
     """Look at everything a payment stands on."""
     rows = list(_rows(stage))
     red = [row for row in rows if row.colour == "red"]
-    lines = table([[_mark(row.colour), row.what, row.text, row.mend] for row in rows])
+    lines = table([[_mark(row.colour), row.what, row.text] for row in rows])
+    lines += [f"to mend {row.what}: {row.mend}" for row in rows if row.mend]
     error = ConfigurationError(f"{len(red)} of {len(rows)} rows are red: {', '.join(row.what for row in red)}",
                                next_step=red[0].mend) if red else None  # fmt: skip
     told = [{"what": row.what, "colour": row.colour, "text": row.text, "mend": row.mend} for row in rows]

@@ -178,15 +178,20 @@ def _price_of(spec: ModelSpec) -> str:
 
     match spec.pricing:
         case Generation(usd):
-            return f"{Usdc.charge(usd)} a track"
+            return f"{_listed(usd)} a track"
         case PerSecond(usd):
-            return f"{Usdc.charge(usd)} a second"
+            return f"{_listed(usd)} a second"
         case PerThousandCharacters(usd):
-            return f"{Usdc.charge(usd)} per 1000 characters"
+            return f"{_listed(usd)} per 1000 characters"
         case Durations(tiers) if tiers:
             low, high = min(tier.usd for tier in tiers), max(tier.usd for tier in tiers)
-            return f"{Usdc.charge(low)} - {Usdc.charge(high)} by length"
+            return f"{_listed(low)} - {_listed(high)} by length"
     return "ask: x402-audio quote"
+
+
+def _listed(usd: Decimal) -> Usdc:
+    """A listed figure to read, the noise of binary fractions rounded away; nobody pays it."""
+    return Usdc(int((usd * 1_000_000).to_integral_value()))
 
 
 def _length_of(spec: ModelSpec) -> str:

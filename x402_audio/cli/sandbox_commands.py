@@ -86,7 +86,7 @@ def _invitation(server: SandboxServer, told: dict[str, str]) -> Report:
 def _leave_word(server: SandboxServer, state: Path, mode: str) -> dict[str, str]:
     """Write key and addresses, for us alone to read, where `--sandbox` looks."""
     try:
-        for folder in (state, sandbox_folder()):
+        for folder in (sandbox_folder().parent, sandbox_folder(), state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key_file = state / "key"
         told = {

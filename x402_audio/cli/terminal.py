@@ -111,7 +111,7 @@ def _line(notice: Notice) -> str:
         case "price":
             return f"price      {_usd(data.get('price_atomic'))} for {data.get('model', '')}"
         case "credit":
-            return f"credit     {notice.text}"
+            return f"credit     {_usd(data.get('balance_atomic'))}"
         case "payment":
             word = "top-up" if data.get("kind") == "topup" else "payment"
             again = ", the same one again" if data.get("resend") else ""
