@@ -191,7 +191,10 @@ class Verbs:
             yield from self._check(desk, audio, options, job_id or "track")
         if job_id is None:
             if not wishes.get("again"):
-                yield from self._refuse_similar(digest)
+                waiting = yield from self._similar(digest)
+                if waiting is not None:
+                    yield from self._change_options(desk, waiting, _given(options))
+                    return waiting, self._desk_of(waiting)
             job_id = f"track-{wiring.random(6).hex()}"
         new = NewJob(
             id=job_id, digest=digest, wallet=wiring.wallet, network=wiring.network.caip2,
@@ -223,16 +226,22 @@ class Verbs:
         target = options.target(job_id, "audio/mpeg")
         yield from call(lambda: check_writable(target, force=options.force or options.output is None))
 
-    def _refuse_similar(self, digest: str) -> Flow[None]:
-        wallet = self._wiring.wallet
+    def _similar(self, digest: str) -> Flow[JobRecord | None]:
+        """An equal job that was refused before anything was bought is taken up; any other open one is named and refused."""
+        wallet, ledger = self._wiring.wallet, self._wiring.ledger
         similar = yield from call(
-            lambda: self._wiring.ledger.similar_open_job(digest, wallet, younger_than_s=SIMILAR_WITHIN_S)
+            lambda: ledger.similar_open_job(digest, wallet, younger_than_s=SIMILAR_WITHIN_S)
         )
-        if similar is not None:
+        if similar is None:
+            return None
+        holds = yield from call(lambda: ledger.holds(job_id=similar.id, states=("reserved", "signed", "settled", "presumed")))
+        bought = similar.queue_id or any(hold.kind != "topup" for hold in holds)
+        if similar.state != "parked" or similar.parked_reason not in ("funds", "owner") or bought:
             raise OpenJobExists(
                 f"the same request is already open as {similar.id} ({similar.state})", job_id=similar.id,
                 next_step=f"x402-audio resume {similar.id}, or --again to buy it a second time",
             )  # fmt: skip
+        return similar
 
     def _change_options(self, desk: Desk, job: JobRecord, given: Mapping[str, object]) -> Flow[None]:
         """Take up what was said anew (a higher --max-price, another --output), while nobody works on the job."""
@@ -244,10 +253,13 @@ class Verbs:
             return
         ledger = desk.ledger
         claimed = yield from call(lambda: ledger.claim(job.id, desk.owner, LEASE_S))
-        if claimed is not None and claimed.state not in ENDED_JOBS:
+        if claimed is None:
+            return
+        if claimed.state not in ENDED_JOBS:
             keep: dict[str, object] = {"missing": claimed.missing} if claimed.state == "parked" else {}
             changes = {"options": text, **keep}
             yield from call(lambda: ledger.move(job.id, claimed.epoch, claimed.state, why="", **changes))
+        yield from call(lambda: ledger.release(job.id, claimed.epoch))
 
     def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))
