@@ -411,7 +411,10 @@ def _lowering(file: _Layer, stronger: list[_Layer], warnings: list[str]) -> _Lay
     standing = _Values(tuple(stronger), Path())
     limits = _with_defaults(_written(standing))
     kept: dict[str, str] = {}
+    has_key = any(name in layer.values for layer in stronger for name in KEY_NAMES)
     for name, text in file.values.items():
+        if name in KEY_NAMES and has_key and not standing.text(name):
+            kept[name] = text  # another key under another name: refused where the keys are compared
         if name in LIMITS:
             now = _smallest(limits, name)
             if now is None or _amount(name, text) <= now:
