@@ -29,7 +29,9 @@ def test_an_export_lists_every_authorization_and_draw(ledger: SqliteLedger) -> N
         "transaction": "0xabc",
     }  # fmt: skip
     assert [one["purse"] for one in told["authorizations"]] == ["wallet", "wallet"]
-    assert [(one["id"], one["purse"], one["refunded_usd"]) for one in told["draws"]] == [(drawn, "credit", "1.00")]
+    assert [(one["id"], one["purse"], one["refunded_usd"]) for one in told["draws"]] == [
+        (drawn, "credit", "1.00")
+    ]
     assert "nonce" not in told["draws"][0]
     assert told["heads"] == ledger.heads()
 

@@ -16,8 +16,16 @@ import pytest
 from tests.ledger.desk import SteppedClock, counted_random, limit, pay, wish
 from x402_audio.clock import system_random
 from x402_audio.errors import BudgetExceeded, LedgerBusy, LedgerError
-from x402_audio.ledger import database
+from x402_audio.ledger import credit_book, database, holds, jobs_book, payees, spending
 from x402_audio.ledger.sqlite import SqliteLedger
+
+FEW = {
+    "_LATE": "unfinished jobs only",
+    "_ENDED_LEASES": "reserved holds only",
+    "_LIVE_TOPUP": "live top-ups only",
+    "_OVERCHARGES": "overcharges only, once for a new scope",
+}
+"""Statements that read every row of an index, and why those are few."""
 
 
 def open_ledger(path: Path, *, create: bool = True) -> SqliteLedger:
@@ -38,9 +46,9 @@ def refused(path: Path) -> LedgerError:
 def test_the_file_is_private_and_so_is_the_folder_made_for_it(ledger: SqliteLedger, path: Path) -> None:
     pay(ledger, wish())
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir() if one.suffix == ".db"} == {
-        "ledger.db": 0o600
-    }
+    assert {
+        one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir() if one.suffix == ".db"
+    } == {"ledger.db": 0o600}
     assert not [one for one in path.parent.iterdir() if ".new-" in one.name]
 
 
@@ -58,7 +66,9 @@ def test_a_file_that_others_can_use_is_refused(ledger: SqliteLedger, path: Path,
     path.chmod(0o600)
 
 
-def test_a_file_of_another_user_is_refused(ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("os.getuid", lambda: path.stat().st_uid + 1)
         assert "another user" in str(refused(path))
@@ -70,7 +80,9 @@ def test_a_link_to_a_ledger_is_refused(ledger: SqliteLedger, path: Path) -> None
     refused(link)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_000]
+)
 def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.db"
     path.write_bytes(content)
@@ -122,7 +134,9 @@ def test_a_ledger_that_vanishes_while_open_is_not_made_anew(tmp_path: Path) -> N
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("kind", "fine"), [("nfs4", False), ("cifs", False), ("fuse.sshfs", False), ("ext4", True)])
+@pytest.mark.parametrize(
+    ("kind", "fine"), [("nfs4", False), ("cifs", False), ("fuse.sshfs", False), ("ext4", True)]
+)
 def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str, fine: bool) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
@@ -142,7 +156,9 @@ def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str, fine: bool) 
     [((3, 40, 1), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 45, 0), False), ((3, 50, 6), False),
      ((3, 50, 7), True), ((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True), ((3, 60, 0), True)],
 )  # fmt: skip
-def test_write_ahead_logging_only_where_sqlite_has_the_mend(version: tuple[int, int, int], safe: bool) -> None:
+def test_write_ahead_logging_only_where_sqlite_has_the_mend(
+    version: tuple[int, int, int], safe: bool
+) -> None:
     assert database.wal_is_safe(version) is safe
 
 
@@ -227,6 +243,7 @@ def test_a_ledger_survives_a_fork_on_both_sides(tmp_path: Path) -> None:
     if child == 0:
         code = 1
         try:
+            assert ledger._database._connection is None  # nothing of SQLite is carried over
             pay(ledger, asked[0])
             code = 0 if ledger.verify() == [] else 2
         finally:
@@ -274,14 +291,18 @@ def test_many_processes_making_one_ledger_make_one(tmp_path: Path) -> None:
         "book.remember_seller(sys.argv[2], 'direct')\n"
     )
     root = str(Path(__file__).parent.parent.parent)
-    makers = [subprocess.Popen([sys.executable, "-c", code, str(path), f"https://{n}"], cwd=root) for n in range(5)]
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), f"https://{n}"], cwd=root) for n in range(5)
+    ]
     assert [one.wait(60) for one in makers] == [0] * 5
     ledger = open_ledger(path)
     assert len(ledger.events()) == 5
     assert ledger.verify() == []
 
 
-def test_a_backup_is_the_whole_ledger_private_and_never_overwrites(ledger: SqliteLedger, tmp_path: Path) -> None:
+def test_a_backup_is_the_whole_ledger_private_and_never_overwrites(
+    ledger: SqliteLedger, tmp_path: Path
+) -> None:
     hold = ledger.depart(ledger.reserve(wish(), []).id, b"header")
     copy = tmp_path / "backup.db"
     ledger.backup(str(copy))
@@ -301,3 +322,21 @@ def test_a_clock_that_shows_no_time_writes_nothing(path: Path) -> None:
             ledger.reserve(wish(), [])
     clock.at = 1.0
     assert ledger.holds() == []
+
+
+def test_no_statement_of_a_payment_reads_the_whole_past(ledger: SqliteLedger) -> None:
+    connection = ledger._database._connection
+    assert connection is not None
+    large = ("hold", "job", "event", "use", "entry", "secret")
+    far = ("SCAN", "(wallet=?)", "(state=?)")
+    found = dict[str, str]()
+    for room in (credit_book, holds, jobs_book, payees, spending):
+        statements = {
+            name: text for name, text in vars(room).items() if isinstance(text, str) and " WHERE " in text
+        }
+        for name, text in statements.items():
+            values = [None] * (5 if "?5" in text else text.count("?"))
+            for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}", values):
+                if step.split()[1] in large and any(word in step for word in far) and name not in FEW:
+                    found[name] = step
+    assert found == {}

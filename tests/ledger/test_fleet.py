@@ -50,7 +50,9 @@ def test_a_fleet_spends_its_room_exactly_and_never_more(shared: SqliteLedger, to
     reading, writing = os.pipe()
     fleet = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ledger.spender", shared.path, str(told), str(seed)], stdout=writing, cwd=ROOT
+            [sys.executable, "-m", "tests.ledger.spender", shared.path, str(told), str(seed)],
+            stdout=writing,
+            cwd=ROOT,
         )
         for seed in range(8)
     ]

@@ -39,7 +39,12 @@ def test_a_reserved_hold_has_every_field_that_will_be_signed(ledger: SqliteLedge
     asked = wish(69)
     hold = ledger.reserve(asked, [])
     assert ledger.hold(hold.id) == hold
-    assert (hold.state, hold.nonce, hold.amount, hold.pay_to) == ("reserved", asked.nonce, asked.amount, asked.pay_to)
+    assert (hold.state, hold.nonce, hold.amount, hold.pay_to) == (
+        "reserved",
+        asked.nonce,
+        asked.amount,
+        asked.pay_to,
+    )
     assert (hold.valid_before, hold.body_digest, hold.sends) == (asked.valid_before, asked.body_digest, 0)
 
 

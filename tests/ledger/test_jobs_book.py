@@ -41,7 +41,9 @@ def test_the_same_id_and_request_is_the_same_job(ledger: SqliteLedger) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])
 @pytest.mark.parametrize("money", ["none", "void", "refunded", "settled", "live", "presumed"])
-def test_an_ended_job_starts_anew_only_if_it_cost_nothing(ledger: SqliteLedger, state: Any, money: str) -> None:
+def test_an_ended_job_starts_anew_only_if_it_cost_nothing(
+    ledger: SqliteLedger, state: Any, money: str
+) -> None:
     job = claimed(ledger)
     if money != "none":
         hold = signed(ledger, wish(100, job_id="jingle"))
@@ -66,7 +68,9 @@ def test_a_completed_job_is_returned_as_it_is(ledger: SqliteLedger) -> None:
     job = claimed(ledger)
     queue(ledger, job)
     ledger.move("jingle", job.epoch, "ready")
-    ledger.move("jingle", job.epoch, "saved", path="x.mp3", file_sha256="ab", file_bytes=7, content_type="audio/mpeg")
+    ledger.move(
+        "jingle", job.epoch, "saved", path="x.mp3", file_sha256="ab", file_bytes=7, content_type="audio/mpeg"
+    )
     done = ledger.move("jingle", job.epoch, "completed")
     assert (done.path, done.file_sha256, done.file_bytes) == ("x.mp3", "ab", 7)
     assert ledger.add_job(new_job()) == (done, False)
@@ -120,7 +124,10 @@ def test_waking_and_moving_renew_the_lease(ledger: SqliteLedger, clock: SteppedC
     ledger.add_job(new_job())
     job = ledger.claim("jingle", "boot:ns:1:1", 60)
     assert job is not None
-    for act in (lambda: ledger.wake("jingle", job.epoch, NOON + 500), lambda: ledger.move("jingle", job.epoch, "quoted")):
+    for act in (
+        lambda: ledger.wake("jingle", job.epoch, NOON + 500),
+        lambda: ledger.move("jingle", job.epoch, "quoted"),
+    ):
         clock.at += 50
         act()
         clock.at += 50
@@ -181,8 +188,15 @@ def test_a_job_is_queued_and_its_hold_settled_in_one_transaction(
         with pytest.raises(LedgerError):
             ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON, evidence="200")
     assert (ledger.hold(hold).state, ledger.job("jingle").state) == ("signed", "reserved")
-    queued = ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON + 5, evidence="200", transaction="0x1")
-    assert (queued.state, queued.queue_id, queued.due, ledger.hold(hold).state) == ("queued", "q-1", NOON + 5, "settled")
+    queued = ledger.queued(
+        "jingle", job.epoch, hold, queue_id="q-1", due=NOON + 5, evidence="200", transaction="0x1"
+    )
+    assert (queued.state, queued.queue_id, queued.due, ledger.hold(hold).state) == (
+        "queued",
+        "q-1",
+        NOON + 5,
+        "settled",
+    )
     assert queued.queued_at is not None
     settled, moved = ledger.events(subject=f"hold:{hold}")[-1], ledger.events(subject="job:jingle")[-1]
     assert (settled.to, moved.to, settled.at) == ("settled", "queued", moved.at)
@@ -202,7 +216,9 @@ def test_evidence_of_queueing_is_never_fenced(ledger: SqliteLedger) -> None:
 def test_a_job_is_queued_after_a_witness_settled_first(ledger: SqliteLedger) -> None:
     job = claimed(ledger)
     hold = pay(ledger, wish(job_id="jingle"))
-    assert ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON, evidence="200").state == "queued"
+    assert (
+        ledger.queued("jingle", job.epoch, hold, queue_id="q-1", due=NOON, evidence="200").state == "queued"
+    )
 
 
 def test_only_the_jobs_own_payment_queues_it(ledger: SqliteLedger) -> None:

@@ -43,7 +43,9 @@ def of(source: Any, cents: int) -> Limit:
         ([of("ledger", 200), of("flag", 900), of("default", 100)], 200),
     ],
 )
-def test_the_smallest_explicit_limit_holds_and_a_flag_raises_only_a_default(given: list[Limit], effective: int) -> None:
+def test_the_smallest_explicit_limit_holds_and_a_flag_raises_only_a_default(
+    given: list[Limit], effective: int
+) -> None:
     assert [one.amount for one in merge(given)] == [effective * 10_000]
     assert merge(reversed(given)) == merge(given)
 
@@ -79,7 +81,12 @@ def test_a_refusal_names_the_limit_and_what_is_spent_held_and_needed(ledger: Sql
         ledger.reserve(wish(101), [day])
     error = refused.value
     assert str(error) == "over MAX_PER_DAY $5.00 (environment): spent $3.00, held $1.00, needed $1.01"
-    assert (error.amount, error.spent, error.held, error.needed) == (5_000_000, 3_000_000, 1_000_000, 1_010_000)
+    assert (error.amount, error.spent, error.held, error.needed) == (
+        5_000_000,
+        3_000_000,
+        1_000_000,
+        1_010_000,
+    )
     assert "2026-01-02 12:05:00 UTC" in error.next_step
     assert (error.money_moved, error.retry) == ("no", "later")
     assert ledger.reserve(wish(100), [day]).state == "reserved"
@@ -87,7 +94,10 @@ def test_a_refusal_names_the_limit_and_what_is_spent_held_and_needed(ledger: Sql
 
 def test_a_limit_is_named_as_people_set_it() -> None:
     assert name_of(limit("wallet", "ever", 100)) == "MAX_TOTAL $1.00 (environment)"
-    assert name_of(limit("top-ups", "payment", 0, scope=f"origin:{ORIGIN}")) == f"MAX_TOP_UP of origin:{ORIGIN} $0.00 (environment)"
+    assert (
+        name_of(limit("top-ups", "payment", 0, scope=f"origin:{ORIGIN}"))
+        == f"MAX_TOP_UP of origin:{ORIGIN} $0.00 (environment)"
+    )
 
 
 @pytest.mark.parametrize(("window", "length"), [("hour", 3_600), ("day", 86_400)])
@@ -144,11 +154,13 @@ def test_presumed_money_counts_as_spent_until_it_is_void(ledger: SqliteLedger, c
     ledger.presume(hold, why="no witness")
     assert [(one.spent, one.held) for one in ledger.allowances(bounds)] == [(DOLLAR, 0), (DOLLAR, 0)]
     clock.at += 3_600
-    ledger.void(hold, evidence="unused")
+    assert ledger.void(hold, evidence="unused").counted_at is None
     assert [(one.spent, one.left) for one in ledger.allowances(bounds)] == [(0, DOLLAR), (0, DOLLAR)]
 
 
-def test_a_presumed_hold_that_settles_is_counted_once_and_where_it_was(ledger: SqliteLedger, clock: SteppedClock) -> None:
+def test_a_presumed_hold_that_settles_is_counted_once_and_where_it_was(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
     hour = limit("jobs", "hour", 100)
     hold = signed(ledger, wish(100), hour)
     ledger.presume(hold, why="no witness")
@@ -196,7 +208,9 @@ def test_a_payment_limit_looks_at_one_payment_and_a_job_limit_at_its_job(ledger:
      (f"payee:{SELLER.upper()}", {"origin": "https://other.example", "pay_to": "0x" + "99" * 20}),
      ("model:song", {"model": "other"})],
 )  # fmt: skip
-def test_a_scope_counts_what_is_its_own_past_included(ledger: SqliteLedger, scope: str, fields: dict[str, Any]) -> None:
+def test_a_scope_counts_what_is_its_own_past_included(
+    ledger: SqliteLedger, scope: str, fields: dict[str, Any]
+) -> None:
     pay(ledger, wish(70, model="song"))
     pay(ledger, replace(wish(70, model="song"), **fields))
     bound = limit("jobs", "day", 100, scope=scope)
@@ -220,9 +234,13 @@ def test_once_any_label_has_a_limit_others_are_refused(ledger: SqliteLedger) -> 
 
 def test_credit_draws_count_in_jobs_and_credit_but_not_in_the_wallet(ledger: SqliteLedger) -> None:
     for _ in range(2):
-        ledger.record_reading(wish().wallet, ORIGIN, Usdc(9_000_000), diem=None, minimum_top_up=Usdc(5_000_000))
+        ledger.record_reading(
+            wish().wallet, ORIGIN, Usdc(9_000_000), diem=None, minimum_top_up=Usdc(5_000_000)
+        )
     pay(ledger, draw(100))
-    found = ledger.allowances([limit(purse, "ever", 900) for purse in ("jobs", "credit", "wallet", "account")])
+    found = ledger.allowances(
+        [limit(purse, "ever", 900) for purse in ("jobs", "credit", "wallet", "account")]
+    )
     assert [one.spent for one in found] == [DOLLAR, DOLLAR, 0, 0]
 
 
@@ -233,4 +251,9 @@ def test_an_allowance_says_when_the_oldest_part_comes_back(ledger: SqliteLedger,
     clock.at += 1_000
     pay(ledger, wish(100), day)
     (found,) = ledger.allowances([day])
-    assert (found.spent, found.held, found.left, found.returns_at) == (2_000_000, 0, 3_000_000, NOON + 86_400 + 300)
+    assert (found.spent, found.held, found.left, found.returns_at) == (
+        2_000_000,
+        0,
+        3_000_000,
+        NOON + 86_400 + 300,
+    )

@@ -93,7 +93,8 @@ class Books(RuleBasedStateMachine):
         if new.kind == "topup":
             return any(one.kind == "topup" and one.state in live for one in self.paid)
         return new.job is not None and any(
-            one.job == new.job and (one.state in (*live, "presumed") or (one.state == "settled" and one.refunded < one.cents))
+            one.job == new.job
+            and (one.state in (*live, "presumed") or (one.state == "settled" and one.refunded < one.cents))
             for one in self.paid
         )
 
@@ -169,7 +170,11 @@ class Books(RuleBasedStateMachine):
         for wallet, origin, _, _ in self.ledger.suspensions():
             self.ledger.lift(wallet, origin, "seller", "explained")
 
-    @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 299.0, 601.0, 3_599.0, 40_000.0, 86_399.0, 2_000_000.0, -500.0]))
+    @rule(
+        seconds=st.sampled_from(
+            [0.0, 1.0, 9.0, 299.0, 601.0, 3_599.0, 40_000.0, 86_399.0, 2_000_000.0, -500.0]
+        )
+    )
     def pass_time(self, seconds: float) -> None:
         self.clock.at = max(NOON, self.clock.at + seconds)
 

@@ -64,6 +64,12 @@ def test_the_owners_allowed_set_wins_over_a_pin(ledger: SqliteLedger) -> None:
         ledger.reserve(wish(pay_to="0x" + "99" * 20), [], rule)
 
 
+def test_a_provisional_pin_is_no_match_for_the_owners_allowed_set(ledger: SqliteLedger) -> None:
+    signed(ledger, wish())
+    with pytest.raises(PayeeRefused):
+        ledger.reserve(wish(), [], PayeeRule(allowed=frozenset({OTHER_SELLER})))
+
+
 @pytest.mark.parametrize("state", ["allowed", "pinned", "any"])
 def test_a_row_of_the_ledger_also_permits(ledger: SqliteLedger, state: Any) -> None:
     ledger.set_payee(row(state))

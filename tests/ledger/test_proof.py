@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.ledger.desk import (
     top_up,
     wish,
 )
-from x402_audio.ledger.book import Payee
+from x402_audio.ledger.book import Payee, Reserve
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 
@@ -30,7 +31,11 @@ from x402_audio.money import Usdc
 def busy_ledger(path: Path, clock: SteppedClock) -> SqliteLedger:
     """Books in which every table has rows."""
     ledger = SqliteLedger(path, clock=clock, random=counted_random())
-    bounds = [limit("jobs", "day", 5_000), limit("jobs", "job", 500), limit("jobs", "hour", 9_000, scope="model:m")]
+    bounds = [
+        limit("jobs", "day", 5_000),
+        limit("jobs", "job", 500),
+        limit("jobs", "hour", 9_000, scope="model:m"),
+    ]
     ledger.set_limit(limit("wallet", "ever", 90_000))
     ledger.set_payee(Payee(ORIGIN, "eip155:1", "0x" + "99" * 20, "allowed", "owner"))
     ledger.remember_seller(ORIGIN, "direct")
@@ -57,7 +62,9 @@ def busy_ledger(path: Path, clock: SteppedClock) -> SqliteLedger:
 
 def tamper(path: Path, *statements: str) -> None:
     with sqlite3.connect(path) as other:
-        for name, kind in other.execute("SELECT name, type FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        for name, kind in other.execute(
+            "SELECT name, type FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
             other.execute(f"DROP {kind} {name}")
         for statement in statements:
             assert other.execute(statement).rowcount, statement
@@ -168,12 +175,15 @@ def test_words_from_strangers_cannot_break_the_books(ledger: SqliteLedger) -> No
     assert len(ledger.hold(hold).evidence) <= 1_000
 
 
-def test_two_payments_of_one_job_are_found(path: Path, clock: SteppedClock) -> None:
+@pytest.mark.parametrize("again", [lambda: wish(job_id="one"), top_up])
+def test_a_second_payment_where_one_may_be_is_found(
+    path: Path, clock: SteppedClock, again: Callable[[], Reserve]
+) -> None:
     ledger = SqliteLedger(path, clock=clock, random=counted_random())
-    pay(ledger, wish(job_id="one"))
-    ledger._database.close()
+    signed(ledger, again())
+    ledger.close()
     tamper(path, "UPDATE hold SET state = 'void'")
-    pay(ledger, wish(job_id="one"))
+    signed(ledger, again())
     assert "I4" in {one.invariant for one in ledger.verify()}
 
 

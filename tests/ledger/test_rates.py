@@ -67,7 +67,9 @@ def test_the_place_of_a_dead_process_is_free(rates: Rates, path: Path) -> None:
         "assert Rates(sys.argv[1], Clock()).slot(sys.argv[2], 1, 600)\n"
     )
     root = str(Path(__file__).parent.parent.parent)
-    subprocess.run([sys.executable, "-c", code, str(path), WALLET, str(SteppedClock().at)], check=True, cwd=root)
+    subprocess.run(
+        [sys.executable, "-c", code, str(path), WALLET, str(SteppedClock().at)], check=True, cwd=root
+    )
     assert rates.slot(WALLET, 1, 60) is not None
 
 

@@ -278,10 +278,16 @@ class Ledger(Protocol):
         """
 
     def depart(self, hold_id: str, header: bytes) -> Hold:
-        """reserved → signed: the header is stored and may leave now. Checks freeze again (Frozen, hold voided)."""
+        """reserved → signed: the header is stored and may leave now. Checks freeze again (Frozen, hold voided).
+
+        A signed hold takes the same header again as another sending; another header is a LedgerError.
+        """
 
     def resend(self, hold_id: str) -> Hold:
-        """Count another sending of the same bytes, before it leaves. The hold must be signed."""
+        """Count another sending of the same bytes, before it leaves. The hold must be signed.
+
+        Raises Frozen (money_moved `unknown`) while frozen; the hold stays signed.
+        """
 
     def rewrap(self, hold_id: str, envelope: str, header: bytes) -> Hold:
         """Record another envelope around the same signed authorization, before it leaves."""
@@ -293,9 +299,19 @@ class Ledger(Protocol):
         """The answer arrived without proof of settlement: the purchase is served, the hold stays signed."""
 
     def settle(
-        self, hold_id: str, *, evidence: str, transaction: str = "", charge_id: str = "", delivered: bool = True
+        self,
+        hold_id: str,
+        *,
+        evidence: str,
+        transaction: str = "",
+        charge_id: str = "",
+        delivered: bool = True,
     ) -> Hold:
-        """The money moved (never fenced). From signed or presumed; pin becomes firm; secret row removed."""
+        """The money moved (never fenced). Pin becomes firm; secret row removed.
+
+        From signed or presumed, and from reserved too: evidence is booked whatever we believed. Raises
+        AlreadyResolved.
+        """
 
     def void(self, hold_id: str, *, evidence: str) -> Hold:
         """It can never move. From reserved, signed or presumed; provisional pin dropped; secret row removed."""
@@ -304,7 +320,10 @@ class Ledger(Protocol):
         """Undecidable for now: counts as spent, blocks nothing; the job (if any) is parked(human)."""
 
     def refund(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
-        """The seller gave back: lowers the total use (`ever`) once, at most the charge; never a window."""
+        """The seller gave back: lowers the total use (`ever`) once, at most the charge; never a window.
+
+        Only a refund of the whole amount lets the job be paid anew.
+        """
 
     def overcharge(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
         """The seller took more than the hold: an entry of its own that counts in every limit and stops the seller."""
@@ -318,7 +337,12 @@ class Ledger(Protocol):
         """The purchase's live hold that was not delivered yet."""
 
     def holds(
-        self, *, wallet: str | None = None, job_id: str | None = None, states: Sequence[str] = (), kind: str | None = None
+        self,
+        *,
+        wallet: str | None = None,
+        job_id: str | None = None,
+        states: Sequence[str] = (),
+        kind: str | None = None,
     ) -> list[Hold]: ...
 
     # --- jobs
@@ -331,7 +355,12 @@ class Ledger(Protocol):
     def job(self, job_id: str) -> JobRecord: ...
 
     def jobs(
-        self, *, wallet: str | None = None, states: Sequence[str] = (), unfinished: bool = False, limit: int = 1000
+        self,
+        *,
+        wallet: str | None = None,
+        states: Sequence[str] = (),
+        unfinished: bool = False,
+        limit: int = 1000,
     ) -> list[JobRecord]:
         """Oldest first."""
 

@@ -31,7 +31,15 @@ def link(previous_hash: str, text: str) -> str:
 def hash_of(event: Event) -> str:
     """The hash an event must have by its own words."""
     text = canonical(
-        event.seq, event.at, event.wallet, event.subject, event.from_, event.to, event.amount, event.why, event.data
+        event.seq,
+        event.at,
+        event.wallet,
+        event.subject,
+        event.from_,
+        event.to,
+        event.amount,
+        event.why,
+        event.data,
     )
     return link(event.previous_hash, text)
 

@@ -52,7 +52,9 @@ def judge(
         shown = balance >= expected + credited_since - undecided - TOLERANCE
         books = expected + credited_since if shown else expected
         still_fallen = previous.trust == "fallen" and not (credited_since and shown)
-        return Standing(books, "fallen" if still_fallen else "agreed", previous.fallen_by if still_fallen else ZERO)
+        return Standing(
+            books, "fallen" if still_fallen else "agreed", previous.fallen_by if still_fallen else ZERO
+        )
     if balance < expected and previous.trust in ("agreed", "fallen"):
         return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
     return Standing(balance, "unconfirmed")

@@ -14,7 +14,8 @@ from x402_audio.ledger.database import Database, Row, Transaction, View
 from x402_audio.money import ZERO, Usdc
 
 _READING: Final = (
-    "SELECT balance, diem, books, trust, fallen_by, read_at, minimum_top_up FROM reading WHERE wallet = ? AND origin = ?"
+    "SELECT balance, diem, books, trust, fallen_by, read_at, minimum_top_up FROM reading"
+    " WHERE wallet = ? AND origin = ?"
 )
 _UNDECIDED: Final = (
     "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'credit' AND state IN ('reserved', 'signed', 'presumed')"
@@ -28,11 +29,12 @@ _CREDITED: Final = (
     "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
     " AND wallet = ? AND origin = ? AND resolved_at >= ?"
 )
+# `+` keeps SQLite from any index but that of the job: unfinished jobs are few, settled holds may be a million.
 _LATE: Final = (
-    "SELECT coalesce(sum(hold.amount), 0) FROM hold JOIN job ON job.id = hold.job_id"
-    " WHERE hold.kind = 'credit' AND hold.state = 'settled' AND hold.late_charge = 1 AND hold.refunded = 0"
-    " AND hold.wallet = ? AND hold.origin = ? AND hold.resolved_at < ?"
-    " AND job.state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+    "SELECT coalesce(sum(hold.amount), 0) FROM job CROSS JOIN hold ON hold.job_id = job.id"
+    " WHERE job.state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+    " AND hold.kind = 'credit' AND +hold.state = 'settled' AND hold.late_charge = 1 AND hold.refunded = 0"
+    " AND +hold.wallet = ? AND +hold.origin = ? AND hold.resolved_at < ?"
 )
 _PUT: Final = (
     "INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (wallet, origin) DO UPDATE SET"
@@ -52,7 +54,9 @@ class CreditVerbs:
         """See `Ledger.record_reading`."""
         with self._database.transaction() as tx:
             previous = reading_in(tx, wallet, origin)
-            standing = None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by)
+            standing = (
+                None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by)
+            )
             recent = tx.now - CHARGE_LAG_S
             judged = judge(
                 standing, balance,
@@ -82,7 +86,9 @@ class CreditVerbs:
         with self._database.transaction() as tx:
             old = reading_in(tx, wallet, origin)
             if old is None:
-                raise LedgerError(f"there is no reading of {origin} to accept", next_step="run: x402-audio balance")
+                raise LedgerError(
+                    f"there is no reading of {origin} to accept", next_step="run: x402-audio balance"
+                )
             accepted = Standing(Usdc(old.balance), "agreed")
             _keep(tx, wallet, origin, old.balance, old.diem, accepted, old.read_at, old.minimum_top_up,
                   "accepted: reconcile explained it")  # fmt: skip
@@ -108,13 +114,17 @@ def check_credit(tx: Transaction, wish: Reserve) -> None:
         raise _insufficient(wish.origin, found, needed, found.trust, words[found.trust])
     if found.available >= needed:
         return
-    busy = _sum(tx, _DRAWN, wish.wallet, wish.origin, found.read_at) + _sum(tx, _UNDECIDED, wish.wallet, wish.origin)
+    busy = _sum(tx, _DRAWN, wish.wallet, wish.origin, found.read_at) + _sum(
+        tx, _UNDECIDED, wish.wallet, wish.origin
+    )
     if found.diem is not None and found.diem - busy >= wish.amount:
         return
     raise _insufficient(wish.origin, found, needed, "short", f"credit {found.available} of {needed} needed")
 
 
-def _insufficient(origin: str, found: Reading | None, needed: Usdc, reason: str, text: str) -> InsufficientBalance:
+def _insufficient(
+    origin: str, found: Reading | None, needed: Usdc, reason: str, text: str
+) -> InsufficientBalance:
     free = found.available if found else ZERO
     missing = Usdc(max(0, needed - free))
     least = found.minimum_top_up if found else ZERO

@@ -32,9 +32,7 @@ REFUSED_FILESYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", 
 _LAST_EVENT: Final = "SELECT seq, at FROM event ORDER BY seq DESC LIMIT 1"
 _HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MARKS: Final = (
-    "SELECT (SELECT application_id FROM pragma_application_id()), (SELECT user_version FROM pragma_user_version())"
-)
+_MARKS: Final = "SELECT (SELECT application_id FROM pragma_application_id()), (SELECT user_version FROM pragma_user_version())"
 _SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
     "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" if sys.platform == "darwin" else ""
 )
@@ -90,7 +88,15 @@ class Transaction(View):
         return prefix + self._random(16).hex()
 
     def event(
-        self, wallet: str, subject: str, from_: str, to: str, *, amount: int = 0, why: str = "", **data: object
+        self,
+        wallet: str,
+        subject: str,
+        from_: str,
+        to: str,
+        *,
+        amount: int = 0,
+        why: str = "",
+        **data: object,
     ) -> None:
         """Append one event to the wallet's chain ('' for what concerns all)."""
         self._seq += 1
@@ -113,7 +119,9 @@ class Database:
         with _MAKING, _spoken(self.path):
             if not os.path.lexists(self.path):
                 if not create:
-                    raise LedgerError(f"there is no ledger at {self.path}", next_step="check LEDGER or --ledger")
+                    raise LedgerError(
+                        f"there is no ledger at {self.path}", next_step="check LEDGER or --ledger"
+                    )
                 _make(self.path, random)
             check_file(self.path)
             self._connection = _open(self.path)
@@ -203,7 +211,7 @@ def _make(path: str, random: Random) -> None:
     refuse_network_folder(folder)
     for suffix in ("-journal", "-wal"):
         with suppress(FileNotFoundError):
-            if Path(path + suffix).stat().st_size:
+            if Path(path + suffix).stat().st_size and not os.path.lexists(path):
                 raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
                                   next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
     draft = f"{path}.new-{random(8).hex()}"
@@ -231,9 +239,13 @@ def check_file(path: str) -> None:
     except FileNotFoundError:
         raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
     if not stat.S_ISREG(facts.st_mode):
-        raise LedgerError(f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it")
+        raise LedgerError(
+            f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it"
+        )
     if facts.st_uid != os.getuid():
-        raise LedgerError(f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}")
+        raise LedgerError(
+            f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}"
+        )
     if facts.st_mode & 0o077:
         raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
     refuse_network_folder(Path(path).parent)
@@ -264,7 +276,9 @@ def _open(path: str) -> sqlite3.Connection:
         connection.executescript(_SETTINGS)
         application, version = connection.execute(_MARKS).fetchone()
         if application != schema.APPLICATION_ID:
-            raise LedgerError(f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger")
+            raise LedgerError(
+                f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger"
+            )
         if version > schema.SCHEMA_VERSION:
             raise LedgerError(f"{path} was written by a newer x402-audio (schema {version})",
                               next_step="upgrade: pip install -U x402-audio")  # fmt: skip
@@ -285,7 +299,9 @@ def _create_empty(path: str) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        raise LedgerError(f"{path} exists already", next_step="name a new file; nothing is overwritten") from None
+        raise LedgerError(
+            f"{path} exists already", next_step="name a new file; nothing is overwritten"
+        ) from None
 
 
 def _sync(path: str) -> None:
@@ -298,7 +314,9 @@ def _sync(path: str) -> None:
 
 def _sane(now: float) -> float:
     if not 0 < now < 1e11:
-        raise LedgerError(f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)")
+        raise LedgerError(
+            f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)"
+        )
     return now
 
 

@@ -32,9 +32,7 @@ AMOUNT_MAX: Final = 10**15
 """A billion USD: more is a mistake, and would not fit the store's integers."""
 
 _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
-_OPEN: Final = (
-    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
-)
+_OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
     " AND (state <> 'settled' OR refunded < amount) ORDER BY created_at LIMIT 1"
@@ -58,7 +56,9 @@ CHANGING: Final = (
 )  # fmt: skip
 """The columns a verb may change; all others stand as they were committed."""
 _UPDATE: Final = update_by_id("hold", CHANGING)
-_STORE_HEADER: Final = "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
+_STORE_HEADER: Final = (
+    "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
+)
 _HEADER: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
 _DROP_HEADER: Final = "DELETE FROM secret WHERE hold_id = ?"
 _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
@@ -148,13 +148,24 @@ class HoldVerbs:
             return _change(tx, before, replace(before, delivered_at=tx.now), why=why)
 
     def settle(
-        self, hold_id: str, *, evidence: str, transaction: str = "", charge_id: str = "", delivered: bool = True
+        self,
+        hold_id: str,
+        *,
+        evidence: str,
+        transaction: str = "",
+        charge_id: str = "",
+        delivered: bool = True,
     ) -> Hold:
         """See `Ledger.settle`. Evidence for a hold that was only reserved is booked too: a fact is a fact."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
             return settle_in(
-                tx, before, evidence=evidence, transaction=transaction, charge_id=charge_id, delivered=delivered
+                tx,
+                before,
+                evidence=evidence,
+                transaction=transaction,
+                charge_id=charge_id,
+                delivered=delivered,
             )
 
     def void(self, hold_id: str, *, evidence: str) -> Hold:
@@ -194,12 +205,16 @@ class HoldVerbs:
             if not 0 < amount <= AMOUNT_MAX:
                 raise LedgerError(f"an overcharge cannot be {amount}")
             if not tx.run(_ENTRY, (hold_id, "overcharge", charge_id, tx.now, amount)):
-                raise AlreadyResolved(f"that overcharge of the hold {hold_id} is booked already", money_moved="yes")
+                raise AlreadyResolved(
+                    f"that overcharge of the hold {hold_id} is booked already", money_moved="yes"
+                )
             after = replace(before, overcharged=before.overcharged + amount)
             done = _change(tx, before, after, moved=amount, why=why, extra=((tx.now, int(amount)),), entry=[
                 "overcharge", charge_id])  # fmt: skip
             if tx.run(_SUSPEND, (before.wallet, before.origin, plain(why))):
-                tx.event(before.wallet, f"suspension:{before.origin}", "", "suspended", why=why, what="seller")
+                tx.event(
+                    before.wallet, f"suspension:{before.origin}", "", "suspended", why=why, what="seller"
+                )
             return done
 
     def sweep(self) -> int:
@@ -225,11 +240,19 @@ class HoldVerbs:
         return hold_from(row) if row else None
 
     def holds(
-        self, *, wallet: str | None = None, job_id: str | None = None, states: Sequence[str] = (), kind: str | None = None
+        self,
+        *,
+        wallet: str | None = None,
+        job_id: str | None = None,
+        states: Sequence[str] = (),
+        kind: str | None = None,
     ) -> list[Hold]:
         """See `Ledger.holds`. Oldest first."""
         words, values = ["1"], list[str]()
-        for column, value in (("wallet", wallet), ("job_id", job_id), ("kind", kind)):
+        by_wallet = (
+            "wallet" if job_id is None and not states else "+wallet"
+        )  # the job or state finds fewer rows
+        for column, value in ((by_wallet, wallet), ("job_id", job_id), ("kind", kind)):
             if value is not None:
                 words.append(f"{column} = ?")
                 values.append(value)
@@ -367,7 +390,9 @@ def _insert(tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room) -
 def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, known: Hold | None = None) -> Hold:
     """One hold resolved: counters, secret, pin. `known` carries what else the witness said."""
     counted = None if to == "void" else before.counted_at if before.counted_at is not None else tx.now
-    after = replace(known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted)
+    after = replace(
+        known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted
+    )
     done = _change(tx, before, after, why=evidence)
     tx.run(_DROP_HEADER, (before.id,))
     if to == "void" and before.job_id is not None and before.kind != "topup":
@@ -413,7 +438,11 @@ def _must_be(hold: Hold, *states: HoldState) -> None:
     kind = LedgerError if hold.state in LIVE else AlreadyResolved
     raise kind(
         f"the hold {hold.id} is {hold.state}, not {' or '.join(states)}",
-        money_moved="yes" if hold.state == "settled" else "no" if hold.state in ("void", "reserved") else "unknown",
+        money_moved="yes"
+        if hold.state == "settled"
+        else "no"
+        if hold.state in ("void", "reserved")
+        else "unknown",
     )
 
 

@@ -23,19 +23,17 @@ _DROP_LIMIT: Final = 'DELETE FROM spending_limit WHERE purse = ? AND scope = ? A
 _BRAKE: Final = "SELECT why FROM brake WHERE what = 'freeze'"
 _PULL: Final = "INSERT INTO brake VALUES ('freeze', ?) ON CONFLICT (what) DO UPDATE SET why = excluded.why"
 _LOOSE: Final = "DELETE FROM brake WHERE what = 'freeze'"
-_SUSPEND: Final = (
-    "INSERT INTO suspension VALUES (?, ?, ?, ?) ON CONFLICT (wallet, origin, what) DO UPDATE SET why = excluded.why"
-)
+_SUSPEND: Final = "INSERT INTO suspension VALUES (?, ?, ?, ?) ON CONFLICT (wallet, origin, what) DO UPDATE SET why = excluded.why"
 _LIFT: Final = "DELETE FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
 _SUSPENDED: Final = "SELECT why FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
 _SUSPENSIONS: Final = "SELECT wallet, origin, what, why FROM suspension"
 _PAYEES: Final = "SELECT origin, network, address, state, how FROM payee"
 _SELLER: Final = "SELECT kind FROM seller WHERE origin = ?"
-_PUT_SELLER: Final = "INSERT INTO seller VALUES (?, ?) ON CONFLICT (origin) DO UPDATE SET kind = excluded.kind"
-_FACT: Final = "SELECT value, at FROM fact WHERE key = ?"
-_PUT_FACT: Final = (
-    "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, at = excluded.at"
+_PUT_SELLER: Final = (
+    "INSERT INTO seller VALUES (?, ?) ON CONFLICT (origin) DO UPDATE SET kind = excluded.kind"
 )
+_FACT: Final = "SELECT value, at FROM fact WHERE key = ?"
+_PUT_FACT: Final = "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, at = excluded.at"
 What = Literal["top-ups", "seller"]
 
 
@@ -55,7 +53,9 @@ class OwnerActs:
         with self._database.transaction() as tx:
             spending.track(tx, known.scope)
             tx.run(_PUT_LIMIT, (known.purse, known.scope, known.window, known.amount))
-            tx.event("", "limit", "", "set", amount=known.amount, key=[known.purse, known.scope, known.window])
+            tx.event(
+                "", "limit", "", "set", amount=known.amount, key=[known.purse, known.scope, known.window]
+            )
 
     def drop_limit(self, purse: Purse, scope: str, window: Window) -> None:
         """See `Ledger.drop_limit`. Nothing happens when there is none."""

@@ -160,14 +160,17 @@ class Replay:
             live.add(hold_id)
         elif new["job_id"] is not None:
             if self._blocked(new["job_id"]):
-                self._found("I4", event.subject, "a second payment of a job whose first is not void or refunded")
+                self._found(
+                    "I4", event.subject, "a second payment of a job whose first is not void or refunded"
+                )
             self._of_job.setdefault(new["job_id"], []).append(hold_id)
         self.holds[hold_id] = new
 
     def _blocked(self, job_id: str) -> bool:
         holds = (self.holds[hold_id] for hold_id in self._of_job.get(job_id, ()))
         return any(
-            one["state"] in (*LIVE, "presumed") or (one["state"] == "settled" and one["refunded"] < one["amount"])
+            one["state"] in (*LIVE, "presumed")
+            or (one["state"] == "settled" and one["refunded"] < one["amount"])
             for one in holds
         )
 
@@ -200,13 +203,17 @@ class Replay:
             used = self._used(event.at, new, purse, scope, window)
             if used > bound:
                 invariant = "I3" if window in rules.LENGTH_S else "I2"
-                self._found(invariant, event.subject, f"{used} in use of {bound}: {purse} per {window}, {scope}")
+                self._found(
+                    invariant, event.subject, f"{used} in use of {bound}: {purse} per {window}, {scope}"
+                )
 
     def _used(self, at: float, new: Fields, purse: Purse, scope: str, window: str) -> int:
         if window == "payment":
             return int(new["amount"])
         if window == "job":
-            holds = [new] if new["job_id"] is None else [self.holds[one] for one in self._of_job[new["job_id"]]]
+            holds = (
+                [new] if new["job_id"] is None else [self.holds[one] for one in self._of_job[new["job_id"]]]
+            )
             return sum(
                 (0 if one["state"] == "void" else one["amount"]) + one["overcharged"] - one["refunded"]
                 for one in holds
@@ -248,11 +255,17 @@ class Replay:
     def _row(self, event: Event, kind: str, name: str, data: Fields) -> None:
         keys: dict[str, tuple[Key, tuple[Any, ...]]] = {
             "limit": (tuple(data.get("key", ())), (int(event.amount),)),
-            "payee": ((name, data.get("network"), str(data.get("address", "")).lower()), (event.to, event.why)),
+            "payee": (
+                (name, data.get("network"), str(data.get("address", "")).lower()),
+                (event.to, event.why),
+            ),
             "suspension": ((event.wallet.lower(), name, data.get("what")), (event.why,)),
             "freeze": (("freeze",), (event.why,)),
             "seller": ((name,), (event.to,)),
-            "reading": ((event.wallet.lower(), name), tuple(_number(one) for one in data.get("set", {}).values())),
+            "reading": (
+                (event.wallet.lower(), name),
+                tuple(_number(one) for one in data.get("set", {}).values()),
+            ),
         }
         key, row = keys[kind]
         if event.to:
@@ -291,7 +304,9 @@ def _compare_rows(
         row = dict(zip(columns, values, strict=True))
         seen.add(row["id"])
         should = replayed.get(row["id"], {})
-        wrong = [name for name in columns if name not in UNEVENTED and not _same(name, row[name], should.get(name))]
+        wrong = [
+            name for name in columns if name not in UNEVENTED and not _same(name, row[name], should.get(name))
+        ]
         if wrong:
             yield Finding("I1", f"{kind}:{row['id']}", f"{', '.join(wrong)} not as its events say")
     for missing in replayed.keys() - seen:

@@ -12,7 +12,19 @@ from x402_audio.money import Usdc
 
 HOLD_COLUMNS: Final = tuple(field.name for field in fields(Hold) if field.name != "adopted")
 JOB_COLUMNS: Final = tuple(field.name for field in fields(JobRecord))
-EVENT_COLUMNS: Final = ("seq", "at", "wallet", "subject", "from", "to", "amount", "why", "data", "previous_hash", "hash")
+EVENT_COLUMNS: Final = (
+    "seq",
+    "at",
+    "wallet",
+    "subject",
+    "from",
+    "to",
+    "amount",
+    "why",
+    "data",
+    "previous_hash",
+    "hash",
+)
 _HOLD_MONEY: Final = ("amount", "refunded", "overcharged")
 _JOB_MONEY: Final = ("price", "missing")
 
@@ -33,7 +45,9 @@ def insert_into(table: str, columns: tuple[str, ...]) -> str:
 
 def update_by_id(table: str, columns: tuple[str, ...]) -> str:
     """Set these columns of the row whose id is the last value."""
-    return " ".join(("UPDATE", table, "SET", ", ".join(f'"{column}" = ?' for column in columns), "WHERE id = ?"))
+    return " ".join(
+        ("UPDATE", table, "SET", ", ".join(f'"{column}" = ?' for column in columns), "WHERE id = ?")
+    )
 
 
 SELECT_HOLD: Final = select(HOLD_COLUMNS, "hold")

@@ -60,8 +60,7 @@ CREATE INDEX hold_wallet ON hold (wallet, created_at);
 CREATE INDEX hold_undecided_draw ON hold (wallet, origin)
     WHERE kind = 'credit' AND state IN ('reserved', 'signed', 'presumed');
 CREATE INDEX hold_draw ON hold (wallet, origin, resolved_at) WHERE kind = 'credit' AND state = 'settled';
-CREATE INDEX hold_late_draw ON hold (wallet, origin)
-    WHERE kind = 'credit' AND state = 'settled' AND late_charge = 1 AND refunded = 0;
+CREATE INDEX hold_credited ON hold (wallet, origin, resolved_at) WHERE kind = 'topup' AND state = 'settled';
 CREATE INDEX hold_payee ON hold (origin, pay_to, state) WHERE pay_to <> '';
 CREATE TRIGGER hold_fields_never_change BEFORE UPDATE OF id, kind, wallet, network, asset, environment, origin, pay_to,
     amount, nonce, valid_after, valid_before, method, resource, body_digest, purchase, job_id, model, label, created_at,

@@ -134,7 +134,9 @@ def recount(tx: Transaction, scope: str) -> dict[tuple[Purse, Period, int], int]
     for hold_id, at, amount in tx.all(_OVERCHARGES):
         extra.setdefault(hold_id, []).append((at, amount))
     totals: dict[tuple[Purse, Period, int], int] = {}
-    for hold_id, hold_kind, state, amount, counted_at, refunded in tx.all(_HOLDS_OF[kind], (name,) if name else ()):
+    for hold_id, hold_kind, state, amount, counted_at, refunded in tx.all(
+        _HOLDS_OF[kind], (name,) if name else ()
+    ):
         facts = Facts(state, amount, counted_at, refunded, tuple(extra.get(hold_id, ())))
         for purse in PURSES[hold_kind]:
             for period, start, part in rules.parts(facts, purse):
