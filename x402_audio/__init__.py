@@ -24,7 +24,7 @@ _ERRORS = (
     "PaymentRefused", "NoAcceptableRequirement", "AboveMaximum", "PayeeRefused", "ForeignOrigin", "Frozen",
     "OpenJobExists", "BudgetExceeded", "InsufficientBalance", "PaymentRejected", "PaymentUnsettled", "SellerError",
     "SellerUnreachable", "RateLimited", "SignInRejected", "ContentRejected", "ModelUnavailable", "JobError",
-    "JobFailed", "JobExpired", "BadDownload", "JobTimedOut", "JobTakenOver", "JobParked", "LedgerError",
+    "JobFailed", "JobExpired", "BadDownload", "JobTimedOut", "JobTakenOver", "JobParked", "JobUndecided", "LedgerError",
     "AlreadyResolved", "UnknownHold", "UnknownJob", "JobConflict", "LedgerBusy", "ChainError",
 )  # fmt: skip
 _HOMES.update(dict.fromkeys(_ERRORS, "errors"))

@@ -21,7 +21,7 @@
     ├ SellerError             (.status .code)
     │ ├ SellerUnreachable, RateLimited, SignInRejected, ContentRejected (.suggested_prompt), ModelUnavailable
     ├ JobError                (.job_id .queue_id)
-    │ ├ JobFailed (.refunded), JobTimedOut, JobExpired, BadDownload, JobTakenOver, JobParked
+    │ ├ JobFailed (.refunded), JobTimedOut, JobExpired, BadDownload, JobTakenOver, JobParked, JobUndecided
     ├ LedgerError             the books cannot be read or written safely
     │ ├ AlreadyResolved, UnknownHold, UnknownJob, JobConflict, LedgerBusy
     └ ChainError              the chain could not be read; frees nothing
@@ -264,6 +264,14 @@ class JobParked(JobError):
 
     reason: str
     exit_code: ClassVar[int] = 10
+
+
+class JobUndecided(JobParked):
+    """Whether the job was bought cannot be decided by any witness; a person must look."""
+
+    money_moved: MoneyMoved = "unknown"
+    owner: Owner = "human"
+    exit_code: ClassVar[int] = 8
 
 
 class LedgerError(X402AudioError):

@@ -26,6 +26,7 @@ from x402_audio.errors import (
     JobParked,
     JobTakenOver,
     JobTimedOut,
+    JobUndecided,
     ModelUnavailable,
     PaymentRefused,
     PaymentRejected,
@@ -316,9 +317,9 @@ def _unpark(
                 yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S))
                 yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
         case "human":
-            raise JobParked(
+            raise JobUndecided(
                 f"{job.id} waits for a person: {job.last_error or 'its outcome cannot be decided'}",
-                job_id=job.id, queue_id=job.queue_id, reason="human", money_moved="unknown", owner="human",
+                job_id=job.id, queue_id=job.queue_id, reason="human",
                 next_step="run: x402-audio reconcile, then look at the seller's account",
             )  # fmt: skip
     changes = {"deadline": desk.clock.now() + JOB_LIFE_S} if job.parked_reason == "time" else {}

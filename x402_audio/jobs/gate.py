@@ -70,7 +70,7 @@ def finish_open_top_up(desk: Desk, account: Account, job: JobRecord) -> Flow[Non
     """Take up the job's own top-up that a killed process left open."""
     holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("reserved", "signed"), kind="topup"))
     for hold in holds:
-        if desk.payer is not None:
+        if desk.payer is not None and (yield from desk.payer.still_fit(hold)) is not None:
             yield from finish_top_up(account, desk.payer, hold)
 
 

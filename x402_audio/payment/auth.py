@@ -175,7 +175,8 @@ class X402Auth(httpx.Auth):
         identity, digest = self._identity(request)
         hold = None
         if digest is not None:
-            hold = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+            opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+            hold = yield from self._payer.still_fit(opened)
         if hold is None:
             response = yield from send(request, stream=True)
             if response.status_code != 402:

@@ -50,7 +50,8 @@ def buy_direct(
     )  # fmt: skip
     slot = yield from session.take_slot()
     try:
-        hold = yield from call(lambda: payer.ledger.open_hold(payer.wallet, identity))
+        opened = yield from call(lambda: payer.ledger.open_hold(payer.wallet, identity))
+        hold = yield from payer.still_fit(opened)
         if hold is None:
             try:
                 response = yield from session.send_in_slot(ask, {})

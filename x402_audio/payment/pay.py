@@ -14,12 +14,12 @@ from typing import Final, Literal, Protocol
 import httpx
 
 from x402_audio.clock import Clock, Random
-from x402_audio.errors import InsufficientBalance, PaymentRejected, PaymentUnsettled, ProtocolError
+from x402_audio.errors import ClockError, InsufficientBalance, PaymentRejected, PaymentUnsettled, ProtocolError
 from x402_audio.flow import Flow, call, sleep
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
-from x402_audio.payment.policy import PaymentPolicy, check_channel, check_clock, choose_requirement, validity
+from x402_audio.payment.policy import CLOCK_SKEW_MAX_S, PaymentPolicy, check_channel, check_clock, choose_requirement, validity
 from x402_audio.protocol.address import checksum_address
 from x402_audio.protocol.exact import Authorization
 from x402_audio.protocol.networks import network_named
@@ -40,6 +40,7 @@ class ChainBalance(Protocol):
     """What the payer asks of a chain reader."""
 
     def usdc_balance(self, address: str, /) -> Usdc: ...
+    def latest_time(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,10 @@ class Payer:
         if self._chain is None:
             return
         chain = self._chain
+        block_time = yield from call(chain.latest_time)
+        if abs(block_time - self._clock.now()) > CLOCK_SKEW_MAX_S:
+            seconds = abs(int(block_time - self._clock.now()))
+            raise ClockError(f"this machine's clock is {seconds} s from the chain's last block; nothing was signed")
         on_chain = yield from call(lambda: chain.usdc_balance(self.wallet))
         live = yield from call(lambda: self.ledger.holds(wallet=self.wallet, states=("reserved", "signed")))
         held = sum(hold.amount for hold in live if hold.kind in ("direct", "topup"))
@@ -179,6 +184,13 @@ class Payer:
             )  # fmt: skip
 
     # --- leaving
+    def still_fit(self, hold: Hold | None) -> Flow[Hold | None]:
+        """An open hold that may go on; one that was never signed and is too old to send is freed, and None returned."""
+        if hold is None or hold.state != "reserved" or self._clock.now() < hold.valid_before - RESEND_MARGIN_S:
+            return hold
+        yield from call(lambda: self.ledger.void(hold.id, evidence="never signed, too old to be sent"))
+        return None
+
     def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
         """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late."""
         if hold.state == "signed":
