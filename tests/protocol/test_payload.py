@@ -99,7 +99,8 @@ def test_a_stored_envelope_gives_the_same_bytes(offered: dict[str, Any]) -> None
 
 
 def test_the_longest_version_1_entry_can_be_stored() -> None:
-    terms = read(terms_v1(entry_v1(outputSchema="x" * 64_000)))
+    schema = "[" + ",".join(["1e9"] * 16_000) + "]"
+    terms = read(json.dumps(terms_v1(entry_v1(outputSchema="SCHEMA"))).replace('"SCHEMA"', schema))
 
     envelope = Envelope.of(terms, terms.requirements[0])
 

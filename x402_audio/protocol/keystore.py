@@ -88,14 +88,16 @@ def _write_new(path: str | Path, data: bytes) -> None:
     """Durable before it returns: a key that receives money must survive a power cut."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        durable = False
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(path)
-            raise
+            durable = True
+        finally:
+            if not durable:
+                os.unlink(path)
         folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

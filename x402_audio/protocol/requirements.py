@@ -168,10 +168,8 @@ def _decoded(value: str) -> dict[str, Json] | None:
 
 def _object_with_accepts(source: Source, text: bytes) -> dict[str, Json] | None:
     """What is not JSON carries no terms; JSON past our bounds or with a key twice could be read two ways: refused."""
-    if len(text) > BODY_BYTES_MAX:
-        raise ProtocolError(f"the 402's {source} is longer than {BODY_BYTES_MAX} bytes")
     try:
-        value = read_json(text)
+        value = read_json(text, bytes_max=BODY_BYTES_MAX)
     except (JSONDecodeError, UnicodeDecodeError):
         return None
     except ValueError as error:

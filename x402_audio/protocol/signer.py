@@ -95,9 +95,7 @@ class LocalSigner:
         return self.sign_digest(message_digest(text))
 
     def sign_digest(self, digest: bytes) -> bytes:
-        """Sign 32 bytes as they are. Raises ValueError for another length."""
-        if len(digest) != 32:
-            raise ValueError("a digest is 32 bytes")
+        """Sign 32 bytes as they are. Raises ValueError for another length (the curve library sees to it)."""
         signature = self._key.sign_recoverable(digest, hasher=None)
         return signature[:64] + _V[signature[64]]
 
