@@ -240,11 +240,10 @@ def kill_and_resume(walk: Walk, shim: Path, step: Step, when: str) -> list[str]:
             wrong = revive(buyer) + judge(buyer)
     finally:
         walk.give_back(server)
-    return (
-        [f"{walk.name}, killed {when} point {step.point} ({step.name}): {wrong}\n{buyer.story()}"]
-        if wrong
-        else []
-    )
+    if not wrong:
+        shutil.rmtree(buyer.folder)
+        return []
+    return [f"{walk.name}, killed {when} point {step.point} ({step.name}): {wrong}\n{buyer.story()}"]
 
 
 def undisturbed(walk: Walk, shim: Path) -> Run:
