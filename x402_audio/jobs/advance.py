@@ -38,7 +38,7 @@ from x402_audio.flow import Flow, call, sleep
 from x402_audio.jobs.buy import buy, known_duration, price_of_hold
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_of
-from x402_audio.jobs.gate import may_go_on, watch
+from x402_audio.jobs.gate import PAID, still_missing, watch
 from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
 from x402_audio.jobs.unknown import decide, refund_of
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
@@ -48,7 +48,7 @@ from x402_audio.payment.pay import RESEND_MARGIN_S
 from x402_audio.payment.session import answer_of, is_audio
 from x402_audio.providers.catalog import check_request
 from x402_audio.providers.prices import agrees, price_of
-from x402_audio.providers.provider import Gone, Processing, Refused, Shortfall, Track
+from x402_audio.providers.provider import AudioRequest, Gone, Processing, Refused, Shortfall, Track
 
 LEASE_S: Final = 240
 JOIN_EVERY_S: Final = 0.25
@@ -67,6 +67,7 @@ def run_job(
 
     Raises the job's typed end, or JobTimedOut. With `wait_parked` a job parked for funds is waited for.
     """
+    yield from call(desk.ledger.sweep)
     while True:
         job = None
         if _here.take(desk.place, job_id):
@@ -262,11 +263,16 @@ def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> 
     moved = yield from call(
         lambda: desk.ledger.move(
             job.id, job.epoch, "saved", path=str(saved.path), file_sha256=saved.sha256, file_bytes=saved.bytes,
-            content_type=saved.content_type[:80],
+            content_type=saved.content_type[:80], request=_kept_request(desk, job),
         )
     )  # fmt: skip
     desk.tell("saved", f"saved {saved.path}", job, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256)
     return moved
+
+
+def _kept_request(desk: Desk, job: JobRecord) -> str:
+    """STORE_PROMPTS=no: once the track is here the request is known by its digest alone."""
+    return job.request if desk.store_prompts else AudioRequest(prompt="", model=job.model).canonical()
 
 
 def _remember_duration(desk: Desk, job: JobRecord) -> None:
@@ -310,10 +316,10 @@ def _unpark(
     match job.parked_reason:
         case "unknown":
             return (yield from take_up_unknown(desk, job, chain, resend=True))
-        case "funds" if desk.account is not None and back != "queued" and wait_parked:
-            while not (yield from may_go_on(desk, desk.account, job)):
+        case "funds" if desk.account is not None and back not in PAID and wait_parked:
+            while (missing := (yield from still_missing(desk, desk.account, job))) is not None:
                 if desk.clock.monotonic() >= until:
-                    raise _parked_for_funds(job)
+                    raise missing
                 yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S))
                 yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
         case "human":
@@ -357,15 +363,6 @@ def take_up_unknown(
             job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",
         )  # fmt: skip
     return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "quoted", why="decided: nothing was bought")))
-
-
-def _parked_for_funds(job: JobRecord) -> InsufficientBalance:
-    missing = job.missing or Usdc(0)
-    return InsufficientBalance(
-        f"{job.id} still waits for funds: {missing} are missing",
-        balance=Usdc(0), needed=missing, missing=missing, suggested_top_up=missing,
-        next_step=f"x402-audio top-up USD, then: x402-audio resume {job.id}",
-    )  # fmt: skip
 
 
 # --- ends

@@ -35,7 +35,7 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
 PAID_STATES: Final[frozenset[JobState]] = frozenset({"queued", "ready", "saved", "completed"})
 CHANGEABLE: Final = frozenset({
     "parked_reason", "resume_state", "queue_id", "price", "missing", "due", "deadline", "last_error", "content_type",
-    "file_sha256", "file_bytes", "path", "refunded", "options",
+    "file_sha256", "file_bytes", "path", "refunded", "options", "request",
 })  # fmt: skip
 HASHED: Final = frozenset({"request", "options", "last_error"})
 """Columns that may hold a prompt or a seller's words: an event holds only their sha256."""
