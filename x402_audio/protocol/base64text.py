@@ -26,6 +26,6 @@ def decode(text: str, *, chars_max: int = HEADER_CHARS_MAX) -> bytes:
     if not _TEXT.fullmatch(text):
         raise ValueError("not base64")
     bare = text.rstrip("=")
-    if len(bare) % 4 == 1 or (len(bare) != len(text) and len(text) % 4):
-        raise ValueError("base64 of an impossible length")
+    if len(bare) != len(text) and len(text) % 4:
+        raise ValueError("base64 with the wrong padding")
     return b64decode(bare.translate(_STANDARD) + "=" * (-len(bare) % 4))
