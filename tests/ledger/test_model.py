@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -202,3 +204,27 @@ class Books(RuleBasedStateMachine):
 
 TestBooks = Books.TestCase
 TestBooks.settings = settings(max_examples=40, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_life_keeps_to_the_model(seed: int) -> None:
+    dice, books = random.Random(seed), Books()
+    ends = ["settle", "settle", "settle", "void", "presume", "refund", "overcharge"]
+    steps = [0.0, 1.0, 7.0, 290.0, 1_700.0, 3_599.0, 20_000.0, 300_000.0, -500.0]
+    for _ in range(120):
+        kind = dice.choice(["direct", "direct", "direct", "topup"])
+        books.reserve(
+            dice.randint(1, 45), dice.choice(["song", "speech"]), dice.choice([None, None, "a"]), kind
+        )
+        books.depart(dice.randrange(99))
+        end = dice.choice(ends)
+        if end == "refund":
+            books.refund(dice.randrange(99), dice.choice([1, 1, 2]))
+        elif end != "overcharge" or not any(one.over for one in books.paid):
+            getattr(books, end)(dice.randrange(99))
+        books.pass_time(dice.choice(steps))
+        books.totals_are_sums_of_their_entries()
+        if dice.random() < 0.1:
+            books.lift()
+            books.sweep()
+    books.teardown()

@@ -21,7 +21,7 @@ _PUT: Final = (
 )
 _DROP: Final = "DELETE FROM payee WHERE origin = ? AND network = ? AND address = ?"
 _STILL_USED: Final = (
-    "SELECT 1 FROM hold WHERE origin = ? AND pay_to = ? AND network = ? AND kind IN ('direct', 'topup')"
+    "SELECT 1 FROM hold WHERE origin = ? AND pay_to = ? AND pay_to <> '' AND network = ? AND kind IN ('direct', 'topup')"
     " AND +state IN ('reserved', 'signed', 'settled', 'presumed') LIMIT 1"
 )
 
