@@ -6,18 +6,24 @@ is the ledger's, in the reserving transaction; here the seller is asked and the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from x402_audio.errors import InsufficientBalance, ProtocolError, X402AudioError
+from x402_audio.errors import InsufficientBalance, PaymentUnsettled, ProtocolError, X402AudioError
 from x402_audio.flow import Flow, call, sleep
 from x402_audio.jobs.desk import Desk, JobOptions
-from x402_audio.ledger.book import JobRecord, Reading
+from x402_audio.ledger.book import LIVE, Hold, JobRecord, Limit, Reading
 from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.pay import Payer
 from x402_audio.payment.prepaid import Account, TopUp, finish_top_up, read_credit, top_up, trusted_credit
 
 WATCH_EVERY_S: Final = 10.0
 NEIGHBOURS_WAIT_S: Final = 20.0
+NEIGHBOURS_TOP_UP_S: Final = 90.0
 TOP_UP_SOURCES: Final = ("top-ups", "payment")
+PAID: Final = ("queued", "ready", "saved")
+"""A job that goes on from here wants the floor at most."""
 
 
 def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> Flow[None]:
@@ -39,15 +45,46 @@ def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> 
     limits = (*desk.limits, *options.limits())
     if desk.payer is None or not top_ups_on(desk, limits):
         raise _short(f"credit lacks {missing}; automatic top-ups are off", reading, needed, missing)
-    policy = desk.policy(options, None)
-    wish = TopUp(
-        missing=missing, amount=None, limits=limits, allowed=desk.top_ups_allowed, job_id=job.id, epoch=job.epoch,
-        label=job.label,
-    )  # fmt: skip
-    yield from top_up(account, desk.payer, policy, wish)
-    reading = yield from _reading(desk, account, job, needed)
+    reading = yield from _top_up(desk, account, desk.payer, job, needed, missing)
     if not _covers(reading, price, needed):
         raise _short("the top-up did not cover the job", reading, needed, needed - reading.available)
+
+
+def _top_up(
+    desk: Desk, account: Account, payer: Payer, job: JobRecord, needed: Usdc, missing: Usdc
+) -> Flow[Reading]:
+    """Top up, or wait for a neighbour's top-up under way (one per wallet) and use what it brings."""
+    options = JobOptions.from_json(job.options)
+    policy, limits = desk.policy(options, None), (*desk.limits, *options.limits())
+    end = desk.clock.monotonic() + NEIGHBOURS_TOP_UP_S
+    while True:
+        wish = TopUp(
+            missing=missing, amount=None, limits=limits, allowed=desk.top_ups_allowed, job_id=job.id, epoch=job.epoch,
+            label=job.label,
+        )  # fmt: skip
+        try:
+            yield from top_up(account, payer, policy, wish)
+        except PaymentUnsettled as error:
+            hold_id = error.hold_id
+            while (other := (yield from call(partial(desk.ledger.hold, hold_id)))).state in LIVE:
+                if other.job_id == job.id:
+                    raise
+                if desk.clock.monotonic() >= end:
+                    raise _neighbour_unknown(other, needed, missing) from None
+                yield from sleep(1.0 + desk.jitter())
+        else:
+            return (yield from _reading(desk, account, job, needed))
+        reading = yield from _reading(desk, account, job, needed)
+        if reading.trust != "agreed" or reading.available >= needed:
+            return reading
+        missing = needed - reading.available
+
+
+def _neighbour_unknown(other: Hold, needed: Usdc, missing: Usdc) -> InsufficientBalance:
+    return InsufficientBalance(
+        f"another top-up of this wallet, {other.amount}, is not decided yet; there is one at a time",
+        balance=ZERO, needed=needed, missing=missing, suggested_top_up=ZERO, next_step="run: x402-audio reconcile",
+    )  # fmt: skip
 
 
 def _after_neighbours(desk: Desk, account: Account, job: JobRecord, needed: Usdc, reading: Reading) -> Flow[Reading]:
@@ -86,25 +123,41 @@ def watch(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:
         desk.tell("warning", f"the balance could not be read: {error.message}", job)
 
 
-def may_go_on(desk: Desk, account: Account, job: JobRecord) -> Flow[bool]:
-    """For a job parked for funds: credit covers it and every older job that waits for the same credit."""
+def still_missing(desk: Desk, account: Account, job: JobRecord) -> Flow[InsufficientBalance | None]:
+    """For a job parked for funds: None when credit covers it and every older job that waits for the same credit."""
+    price = job.price or ZERO
+    needed = price + desk.provider.floor
     try:
         reading = yield from trusted_credit(account)
-    except X402AudioError:
-        return False
-    waiting = yield from call(lambda: desk.ledger.jobs(wallet=job.wallet, states=("parked",)))
+    except X402AudioError as error:
+        text = f"{job.id} waits for funds, and the balance could not be read: {error.message}"
+        return InsufficientBalance(text, balance=ZERO, needed=needed, missing=needed, suggested_top_up=ZERO)
+    needed = needed + (yield from call(lambda: _ahead(desk, job)))
+    if _covers(reading, price, needed):
+        return None
+    if reading.trust != "agreed":
+        return _untrusted(reading, needed)
+    missing = needed - reading.available
+    return _short(f"{job.id} still waits for funds: {missing} are missing", reading, needed, missing)
+
+
+def _ahead(desk: Desk, job: JobRecord) -> Usdc:
+    """What older jobs want of the same credit: those parked for funds, and those just taken up that hold nothing yet."""
+    now = desk.ledger.now()
     older = [
-        other for other in waiting
-        if other.parked_reason == "funds" and other.origin == job.origin and other.created_at < job.created_at
+        other for other in desk.ledger.jobs(wallet=job.wallet, states=("parked", "quoted"))
+        if other.origin == job.origin and other.created_at < job.created_at
     ]  # fmt: skip
-    ahead = sum((other.price or ZERO) for other in older if other.resume_state != "queued")
-    price = job.price or ZERO
-    return _covers(reading, price, price + desk.provider.floor + ahead)
+    return Usdc(sum(
+        other.price or ZERO for other in older
+        if (other.parked_reason == "funds" and other.resume_state not in PAID)
+        or (other.state == "quoted" and now - other.updated_at < NEIGHBOURS_WAIT_S)
+    ))  # fmt: skip
 
 
-def top_ups_on(desk: Desk, limits: tuple[object, ...]) -> bool:
+def top_ups_on(desk: Desk, limits: Sequence[Limit]) -> bool:
     """The owner allows automatic top-ups of some size."""
-    effective = desk.ledger.effective_limits(limits)  # type: ignore[arg-type]
+    effective = desk.ledger.effective_limits(limits)
     return any((limit.purse, limit.window) == TOP_UP_SOURCES and limit.amount > 0 for limit in effective)
 
 
