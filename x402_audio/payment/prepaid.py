@@ -220,6 +220,11 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
                 continue
             if response.status_code in (400, 401, 403, 404):
                 break
+            if response.status_code == 409:
+                found = yield from _await_row(account, hold)
+                if found is None:
+                    raise unsettled(hold, problem)
+                return found
             named = retry_after_seconds(response.headers, account.clock.now())
             pause = min(named, 60.0) if named is not None else max(pause, 1.0)
         found = yield from _shown_in_ledger(account, hold)
@@ -230,9 +235,19 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
     found = yield from _shown_in_ledger(account, hold)
     if found is not None:
         return found
-    if response is not None and response.status_code < 500:
+    if response is not None and response.status_code < 500 and response.status_code != 429:
         raise rejected(hold, response)
     raise unsettled(hold, problem)
+
+
+def _await_row(account: Account, hold: Hold) -> Flow[Hold | None]:
+    """The seller is still settling, or did before: nothing more is sent, its ledger is read until it shows."""
+    end = account.clock.monotonic() + CREDIT_SHOWN_WITHIN_S
+    while True:
+        found = yield from _shown_in_ledger(account, hold)
+        if found is not None or account.clock.monotonic() >= end:
+            return found
+        yield from sleep(2.0)
 
 
 def _payment_name(account: Account, name: str) -> str:
