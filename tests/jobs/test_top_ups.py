@@ -1,0 +1,191 @@
+"""Top-ups: one of the smallest sufficient amount, one signature whatever is answered, and never into a hole."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.jobs.stage import CountingSigner, OpenStage, Shopper, Stage, usd
+from x402_audio.errors import (
+    BudgetExceeded,
+    InsufficientBalance,
+    PaymentRefused,
+    PaymentRejected,
+    PaymentUnsettled,
+    X402AudioError,
+)
+from x402_audio.money import Usdc
+from x402_audio.sandbox import FaultRule
+
+
+def test_the_minimum_is_paid_when_less_is_missing(stage: OpenStage) -> None:
+    shop = stage()
+    track = shop.shopper().generate(job_id="k", max_price="1", max_top_up="5")
+    (payment,) = shop.payments
+    assert payment["value"] == usd("5")
+    assert track.payments[0]["nonce"] == payment["nonce"]
+    assert shop.left() == usd("4.31")
+    assert shop.asked()["/x402/top-up"] == 2, "one discovery, one payment"
+
+
+def test_what_is_missing_is_paid_rounded_up_to_the_cent_when_it_is_more(stage: OpenStage) -> None:
+    """A quote of 7.21 and the floor: 7.31 less what is there."""
+    dear = FaultRule("status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": 7.21}})
+    for credit, paid in (("0", "7.31"), ("0.004999", "7.31"), ("0.01", "7.30")):
+        shop = stage(dear, credit=usd(credit))
+        shopper = shop.shopper(MAX_PER_PAYMENT="10", MAX_PER_JOB="10", state=f"state-{credit}")
+        shopper.generate(job_id="k", max_price="10", max_top_up="10", output=shop.folder / f"{credit}.mp3")
+        assert [payment["value"] for payment in shop.payments] == [usd(paid)]
+
+
+@pytest.mark.parametrize("most", [None, "0", "4.99"])
+def test_without_leave_for_it_nothing_is_signed(stage: OpenStage, most: str | None) -> None:
+    shop, signer = stage(), CountingSigner()
+    shopper = shop.shopper(signer=signer)
+    with pytest.raises(InsufficientBalance) as caught:
+        shopper.generate(job_id="k", max_top_up=most)
+    assert (caught.value.exit_code, caught.value.missing) == (4, usd("0.79"))
+    assert caught.value.suggested_top_up == usd("5")
+    assert signer.authorizations == []
+    assert (shop.payments, shop.asked()["/audio/queue"]) == ([], 0)
+    assert shopper.job("k").parked_reason == "funds"
+
+
+def test_leave_given_when_the_command_is_repeated_is_used(stage: OpenStage) -> None:
+    """As a person does: refused, then the same command with --max-top-up."""
+    shop = stage()
+    shopper = shop.shopper()
+    with pytest.raises(InsufficientBalance):
+        shopper.generate(job_id="k")
+    assert shopper.generate(job_id="k", max_top_up="5").completed
+    assert [payment["value"] for payment in shop.payments] == [usd("5")]
+
+
+def test_a_second_top_up_of_the_day_stays_within_the_first_ones_limit(stage: OpenStage) -> None:
+    shop = stage()
+    shopper = shop.shopper()
+    shopper.generate(job_id="a", max_top_up="5")
+    shop.credit("-4.31")
+    shopper.reconcile()
+    with pytest.raises(BudgetExceeded) as caught:
+        shopper.generate(job_id="b", max_top_up="5", again=True)
+    assert caught.value.exit_code == 3
+    assert len(shop.payments) == 1
+
+
+def test_a_wallet_with_diem_left_is_not_topped_up(stage: OpenStage) -> None:
+    shop = stage()
+    shop.seller.account(shop.wallet).diem = usd("0.20")
+    with pytest.raises(InsufficientBalance, match="DIEM"):
+        shop.shopper().generate(job_id="k", max_top_up="5")
+    assert (shop.payments, shop.jobs) == ([], [])
+
+
+def test_diem_that_covers_the_price_opens_the_gate_without_a_top_up(stage: OpenStage) -> None:
+    shop = stage()
+    shop.seller.account(shop.wallet).diem = usd("1")
+    assert shop.shopper().generate(job_id="k", max_top_up="5").completed
+    assert shop.payments == []
+    assert shop.seller.account(shop.wallet).diem == usd("0.31")
+
+
+def test_credit_that_never_shows_stops_top_ups_for_every_job_and_process(stage: OpenStage) -> None:
+    shop = stage(FaultRule("never_credit", every=True))
+    shopper, other = shop.shopper(MAX_TOP_UP_PER_DAY="100"), shop.shopper(MAX_TOP_UP_PER_DAY="100")
+    began = shop.clock.at
+    with pytest.raises(PaymentRefused) as caught:
+        shopper.generate(job_id="a", max_top_up="5")
+    assert caught.value.money_moved == "yes"
+    assert 60 <= shop.clock.at - began < 120
+    for client in (shopper, other):
+        for name in ("b", "c"):
+            with pytest.raises(PaymentRefused, match="stopped"):
+                client.generate(job_id=name, max_top_up="5", again=True)
+    assert len(shop.payments) == 1
+
+    shop.credit("5")
+    report = other.reconcile()
+    assert not any(difference.kind == "missing top-up" for difference in report.differences)
+    assert other.generate(job_id="b").completed
+    assert len(shop.payments) == 1
+
+
+def _one_payment(shop: Stage, shopper: Shopper, signer: CountingSigner) -> None:
+    """One nonce was ever signed, one payment settled, one credit given."""
+    assert len({authorization.nonce for authorization in signer.authorizations}) == 1
+    assert len(shop.payments) == 1
+    rows = [row for row in shop.seller.account(shop.wallet).rows if row.type == "TOP_UP"]
+    assert [row.amount for row in rows] == [usd("5")]
+    assert [hold.state for hold in shopper.holds(kind="topup")] == ["settled"]
+
+
+DROPPED = FaultRule("drop_after", "/x402/top-up", nth=2)
+BAD_ENVELOPE = FaultRule("status", "/x402/top-up", nth=2, value={"status": 400, "body": {"error": "INVALID_PAYMENT"}})
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [DROPPED],
+        [FaultRule("drop_before", "/x402/top-up", nth=2)],
+        [BAD_ENVELOPE],
+        [FaultRule("status", "/x402/top-up", nth=2, value=500)],
+        [FaultRule("status_after", "/x402/top-up", nth=2, value=500)],
+        [FaultRule("status_after", "/x402/top-up", nth=2, value=504)],
+        [FaultRule("status_after", "/x402/top-up", nth=2, value=409)],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 429, "headers": {"Retry-After": "7"}})],
+        [FaultRule("settlement_failed", "/x402/top-up", nth=2)],
+        [FaultRule("garbage", "/x402/top-up", nth=2)],
+        [FaultRule("no_receipt", "/x402/top-up", nth=2)],
+        [FaultRule("redirect_after", "/x402/top-up", nth=2, value="http://127.0.0.1:9")],
+        [FaultRule("status_after", "/x402/top-up", nth=2, value={"status": 402, "body": {"error": "SETTLEMENT_FAILED"}})],
+        [DROPPED, FaultRule("status", "/x402/transactions", nth=1, value=500)],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_the_top_up_is_answered_it_is_one_nonce_and_one_payment(
+    stage: OpenStage, rules: list[FaultRule]
+) -> None:
+    shop, signer = stage(), CountingSigner()
+    shop.faults(*(FaultRule(rule.action, rule.route, nth=rule.nth, value=rule.value) for rule in rules))
+    shopper = shop.shopper(signer=signer)
+    assert shopper.generate(job_id="k", max_top_up="5").completed
+    _one_payment(shop, shopper, signer)
+
+
+def test_a_settlement_slower_than_the_line_is_waited_out(stage: OpenStage) -> None:
+    """The first sending still settles when the second comes: 409, then the credit shows."""
+    shop, signer = stage(FaultRule("slow_settlement", "/x402/top-up", nth=2, value=30)), CountingSigner()
+    shopper = shop.shopper(signer=signer)
+    shopper.hang_up_after(0.2, times=1)
+    shop.clock.later(6, shop.seller.release_stream.set)
+    assert shopper.generate(job_id="k", max_top_up="5").completed
+    assert shop.answers("/x402/top-up").count(409) == 1
+    _one_payment(shop, shopper, signer)
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 500])
+def test_a_seller_that_keeps_saying_failed_frees_nothing(stage: OpenStage, status: int) -> None:
+    """Discovery is let through; every payment is refused, and the next try sends the same authorization."""
+    shop, signer = stage(), CountingSigner()
+    shop.faults(
+        *(FaultRule("status", "/x402/top-up", nth=n, value={"status": status, "body": {"error": "NO"}}) for n in range(2, 7))
+    )
+    shopper = shop.shopper(signer=signer)
+    with pytest.raises((PaymentRejected, PaymentUnsettled)) as caught:
+        shopper.generate(job_id="k", max_top_up="5")
+    assert (caught.value.exit_code, caught.value.money_moved) == (8, "unknown")
+    assert shopper.job("k").parked_reason == "unknown"
+    assert [hold.state for hold in shopper.holds("k")] == ["signed"]
+    shop.faults()
+    assert shopper.resume("k").completed
+    _one_payment(shop, shopper, signer)
+
+
+def test_a_top_up_by_command_is_paid_once_and_can_be_limited(stage: OpenStage) -> None:
+    shop = stage()
+    shopper = shop.shopper()
+    hold = shopper.top_up("7.31")
+    assert (hold.state, hold.amount, shop.left()) == ("settled", usd("7.31"), usd("7.31"))
+    with pytest.raises(X402AudioError):
+        shop.shopper(MAX_TOP_UP="6", state="other").top_up("7")
+    assert len(shop.payments) == 1
