@@ -20,6 +20,7 @@ from x402_audio.cli.stage import SANDBOX_FILE, Stage, sandbox_folder, sandbox_se
 from x402_audio.cli.terminal import Terminal
 from x402_audio.clock import system_random
 from x402_audio.errors import ConfigurationError, PaymentUnsettled
+from x402_audio.jobs.download import check_writable
 from x402_audio.jsontext import write_json
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def _take_back(told: dict[str, str]) -> None:
 def demo(stage: Stage) -> Report:
     """One track from price to file, paid to a seller in this process."""
     args = stage.args
+    check_writable(Path(args.output).absolute(), force=True)
 
     def say(line: str) -> None:
         print(line, flush=True)

@@ -64,7 +64,7 @@ class Stage:
 
         settings = self.settings
         signer = self._ask_for_keystore(settings) if opens_key else None
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(settings.state_dir)
         with AudioClient(settings, signer=signer, on_notice=self.terminal) as client:
             try:
                 yield client
@@ -96,6 +96,16 @@ class Stage:
                 "--sandbox brings its own seller, key and ledger; leave the other flags out"
             )
         return sandbox_settings(running_sandbox(), flags)
+
+
+def make_private_folder(path: Path) -> None:
+    """The state folder, for its owner alone. Raises ConfigurationError when it cannot be made."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"STATE_DIR {path} cannot be made: {error.strerror}", next_step="set X402_AUDIO_STATE_DIR"
+        ) from None
 
 
 def sandbox_folder() -> Path:

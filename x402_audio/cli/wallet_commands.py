@@ -8,7 +8,7 @@ from pathlib import Path
 
 from x402_audio.cli.output import Report, money
 from x402_audio.cli.owner import ask_password, at_a_terminal
-from x402_audio.cli.stage import Stage
+from x402_audio.cli.stage import Stage, make_private_folder
 from x402_audio.errors import ConfigurationError
 
 PASSWORD_BYTES_MAX = 4096
@@ -37,7 +37,7 @@ def _store(stage: Stage, write: Callable[[Path, str], str]) -> Report:
     settings = stage.settings
     path = settings.keystore or settings.state_dir / KEYSTORE_NAME
     password = _password(stage)
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(settings.state_dir)
     wallet = write(path, password)
     if settings.private_key:
         stage.output.warn(
