@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, draw, new_job, pay, signed
+from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, draw, new_job, pay, signed, top_up
 from x402_audio.errors import InsufficientBalance
 from x402_audio.ledger.book import Reading
 from x402_audio.ledger.sqlite import SqliteLedger
@@ -103,6 +103,26 @@ def test_an_unexplained_fall_stops_spending_until_it_is_explained(ledger: Sqlite
     assert refusal(ledger)["reason"] == "fallen"
     ledger.accept_reading(WALLET, ORIGIN)
     assert ledger.reserve(draw(200), []).state == "reserved"
+
+
+def test_our_own_top_up_explains_a_rise(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    pay(ledger, top_up(500))
+    assert read(ledger, 300).trust == "agreed"
+    agreed(ledger, 300)
+    pay(ledger, top_up(500))
+    shown = read(ledger, 800)
+    assert (shown.trust, shown.available) == ("agreed", 8_000_000)
+
+
+def test_a_top_up_that_shows_ends_a_fall(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    read(ledger, 200)
+    pay(ledger, top_up(500))
+    assert read(ledger, 200).trust == "fallen"
+    pay(ledger, top_up(500))
+    ended = read(ledger, 700)
+    assert (ended.trust, ended.fallen_by) == ("agreed", 0)
 
 
 def test_a_doubtful_reading_closes_the_gate_until_the_next(ledger: SqliteLedger) -> None:

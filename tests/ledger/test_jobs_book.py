@@ -232,6 +232,16 @@ def test_only_the_jobs_own_payment_queues_it(ledger: SqliteLedger) -> None:
     assert [ledger.hold(one).state for one in others] == ["signed", "signed"]
 
 
+def test_a_job_is_reserved_while_it_has_an_undecided_payment(ledger: SqliteLedger) -> None:
+    claimed(ledger)
+    hold = ledger.reserve(wish(job_id="jingle"), [])
+    assert ledger.job("jingle").state == "reserved"
+    ledger.void(hold.id, evidence="never sent")
+    assert ledger.job("jingle").state == "quoted"
+    signed(ledger, top_up(job_id="jingle"))
+    assert ledger.job("jingle").state == "quoted"
+
+
 def test_presuming_a_jobs_payment_parks_it_for_a_person(ledger: SqliteLedger) -> None:
     job = claimed(ledger)
     ledger.move("jingle", job.epoch, "reserved")
