@@ -28,7 +28,7 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, send, sleep
-from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, run_job
+from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, run_job
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import check_writable
 from x402_audio.jobs.gate import top_ups_on
@@ -37,7 +37,7 @@ from x402_audio.ledger.book import ENDED_JOBS, Allowance, Hold, JobRecord, NewJo
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.inspect import inspect_answer
 from x402_audio.payment.policy import origin_of
-from x402_audio.payment.prepaid import TopUp, read_ledger, top_up, trusted_credit
+from x402_audio.payment.prepaid import TopUp, top_up, trusted_credit
 from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.payment.session import SellerSession
 from x402_audio.providers.catalog import ModelSpec, check_request
@@ -106,13 +106,12 @@ class Verbs:
         self._check_mine(job)
         if use_suggestion:
             return (yield from self._resume_with_suggestion(job, until))
-        desk = self._desk_of(job)
         changes = {
             "poll_interval": None if poll_interval is None else str(poll_interval),
             "output": None if output is None else str(Path(output).absolute()),
             "force": force or None,
         }
-        yield from self._change_options(desk, job, {k: v for k, v in changes.items() if v is not None})
+        desk = yield from self._change_options(job, {k: v for k, v in changes.items() if v is not None})
         return (yield from run_job(desk, job_id, until=until, chain=self._wiring.chain, wait_parked=wait_parked))
 
     def work(self, until: float, *, poll_interval: float | None = None, until_idle: bool = False) -> Flow[list[Outcome]]:
@@ -183,9 +182,7 @@ class Verbs:
         if job_id is not None:
             known = yield from self._known(job_id)
             if known is not None and known.digest == digest and (known.state not in ENDED_JOBS or known.state == "completed"):
-                desk = self._desk_of(known)
-                yield from self._change_options(desk, known, _given(options))
-                return known, desk
+                return known, (yield from self._change_options(known, _given(options)))
         desk = yield from self._desk(settings.api_url, options)
         if known is None or known.digest == digest:
             yield from self._check(desk, audio, options, job_id or "track")
@@ -193,8 +190,7 @@ class Verbs:
             if not wishes.get("again"):
                 waiting = yield from self._similar(digest)
                 if waiting is not None:
-                    yield from self._change_options(desk, waiting, _given(options))
-                    return waiting, self._desk_of(waiting)
+                    return waiting, (yield from self._change_options(waiting, _given(options)))
             job_id = f"track-{wiring.random(6).hex()}"
         new = NewJob(
             id=job_id, digest=digest, wallet=wiring.wallet, network=wiring.network.caip2,
@@ -243,23 +239,15 @@ class Verbs:
             )  # fmt: skip
         return similar
 
-    def _change_options(self, desk: Desk, job: JobRecord, given: Mapping[str, object]) -> Flow[None]:
+    def _change_options(self, job: JobRecord, given: Mapping[str, object]) -> Flow[Desk]:
         """Take up what was said anew (a higher --max-price, another --output), while nobody works on the job."""
+        desk = self._desk_of(job)
         if not given or job.state in ENDED_JOBS:
-            return
-        options = replace(JobOptions.from_json(job.options), **given)  # type: ignore[arg-type]
-        text = options.to_json()
+            return desk
+        text = JobOptions.from_json(job.options).changed(given).to_json()
         if text == job.options:
-            return
-        ledger = desk.ledger
-        claimed = yield from call(lambda: ledger.claim(job.id, desk.owner, LEASE_S))
-        if claimed is None:
-            return
-        if claimed.state not in ENDED_JOBS:
-            keep: dict[str, object] = {"missing": claimed.missing} if claimed.state == "parked" else {}
-            changes = {"options": text, **keep}
-            yield from call(lambda: ledger.move(job.id, claimed.epoch, claimed.state, why="", **changes))
-        yield from call(lambda: ledger.release(job.id, claimed.epoch))
+            return desk
+        return self._desk_of((yield from call(lambda: change_options(desk, job, text))))
 
     def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))

@@ -46,6 +46,10 @@ class JobOptions:
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in read_json_object(text).items() if name in known})  # type: ignore[arg-type]
 
+    def changed(self, given: Mapping[str, object]) -> JobOptions:
+        """These with the given ones instead."""
+        return JobOptions.from_json(write_json({**asdict(self), **given}))
+
     def limits(self) -> tuple[Limit, ...]:
         """The flags as limits; a flag may raise only a built-in default (the ledger merges)."""
         found: list[Limit] = []
@@ -94,7 +98,7 @@ class Desk:
     store_prompts: bool = True
     warnings: list[str] = field(default_factory=list)
 
-    def tell(self, what: NoticeKind, text: str, job: JobRecord, **data: str | int | float | bool | None) -> None:
+    def tell(self, what: NoticeKind, text: str, job: JobRecord, **data: str | float | bool | None) -> None:
         self.on_notice(Notice(what, text, job.id, data))
 
     def jitter(self) -> float:
