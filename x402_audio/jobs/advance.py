@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,6 @@ from x402_audio.errors import (
     ContentRejected,
     Frozen,
     InsufficientBalance,
-    JobError,
     JobExpired,
     JobFailed,
     JobParked,
@@ -35,12 +35,12 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, sleep
-from x402_audio.jobs.buy import buy, known_duration, price_of_hold
+from x402_audio.jobs.buy import buy, price_of_hold
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_of
 from x402_audio.jobs.gate import PAID, still_missing, watch
 from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
-from x402_audio.jobs.unknown import decide, refund_of
+from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
@@ -106,6 +106,24 @@ class _Here:
 _here: Final = _Here()
 
 
+def change_options(desk: Desk, job: JobRecord, options: str) -> JobRecord:
+    """Store other wishes with a job that nobody works on now; the job as it stands then."""
+    if not _here.take(desk.place, job.id):
+        return job
+    try:
+        claimed = desk.ledger.claim(job.id, desk.owner, LEASE_S)
+        if claimed is None:
+            return job
+        if claimed.state not in ENDED_JOBS:
+            claimed = desk.ledger.move(
+                claimed.id, claimed.epoch, claimed.state, options=options, missing=claimed.missing
+            )
+        desk.ledger.release(claimed.id, claimed.epoch)
+        return claimed
+    finally:
+        _here.give_back(desk.place, job.id)
+
+
 def _join(desk: Desk, job_id: str, until: float) -> Flow[Track | None]:
     """Another process has it: wait for its end; None when the job is free again."""
     job = yield from call(lambda: desk.ledger.job(job_id))
@@ -121,6 +139,7 @@ def _steps(
     desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool
 ) -> Flow[Track]:
     warnings: list[str] = []
+    broken = 0
     while True:
         if job.state in ENDED_JOBS:
             return (yield from ended(desk, job, warnings))
@@ -130,11 +149,16 @@ def _steps(
             job = yield from _step(desk, job, until, chain, wait_parked, warnings)
         except X402AudioError as error:
             stop = yield from _after_error(desk, job, error)
-            if wait_parked and isinstance(stop, InsufficientBalance) and desk.clock.monotonic() < until:
-                job = yield from call(lambda j=job: desk.ledger.job(j.id))  # type: ignore[misc]
-                yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
-                continue
-            raise stop from None
+            broken += isinstance(stop, BadDownload) and stop.retry != "never"
+            if isinstance(stop, BadDownload) and stop.retry != "never" and broken < DOWNLOAD_TRIES:
+                desk.tell("warning", f"{stop.message}; fetching it again", job)
+                pause = 0.5 * 2**broken
+            elif wait_parked and isinstance(stop, InsufficientBalance) and desk.clock.monotonic() < until:
+                pause = min(PARKED_EVERY_S, until - desk.clock.monotonic())
+            else:
+                raise stop from None
+            job = yield from call(partial(desk.ledger.job, job.id))
+            yield from sleep(pause)
 
 
 def _step(
@@ -198,7 +222,10 @@ def _poll(desk: Desk, job: JobRecord, until: float, warnings: list[str]) -> Flow
         left = until - desk.clock.monotonic()
         if left <= 0:
             raise _timed_out(job)
-        yield from sleep(min(job.due - now, left, LEASE_S / 2))
+        pause = min(job.due - now, left, LEASE_S / 2)
+        yield from sleep(pause)
+        if pause >= LEASE_S / 2:
+            yield from call(lambda: desk.ledger.wake(job.id, job.epoch, job.due))
         return job
     if desk.account is not None:
         yield from watch(desk, desk.account, job)
@@ -222,6 +249,7 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     waiting = yield from call(lambda: len(desk.ledger.jobs(wallet=job.wallet, states=("queued",))))
     interval = JobOptions.from_json(job.options).interval
     if isinstance(progress, Processing):
+        yield from call(lambda: _forget_fault(desk, job))
         pause = next_poll(progress.average_s, progress.elapsed_s, waiting, desk.jitter(), interval)
         desk.tell(
             "progress", "working", job,
@@ -230,6 +258,8 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     else:
         if progress.status not in (408, 425, 429) and progress.status < 500:
             raise seller_error_of(progress)
+        if progress.status >= 500:
+            yield from _check_fault(desk, job, progress)
         pause = max(progress.retry_after or 0.0, next_poll(None, None, waiting, desk.jitter(), interval))
         desk.tell("warning", f"the seller answered {progress.status} to a poll; asking again", job)
     due = desk.clock.now() + pause
@@ -237,6 +267,30 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     if desk.clock.monotonic() >= until:
         raise _timed_out(job)
     return (yield from call(lambda: desk.ledger.job(job.id)))
+
+
+def _check_fault(desk: Desk, job: JobRecord, progress: Refused) -> Flow[None]:
+    """A 5xx to a poll is the job's failure when its refund shows, or when it lasts. Raises JobFailed."""
+    refunded = yield from refund_of(desk, job)
+    since = yield from call(lambda: _fault_since(desk, job))
+    if refunded or desk.clock.now() - since >= FAULT_PATIENCE_S:
+        said = "unknown" if refunded is None else "yes" if refunded else "no"
+        raise _failed(job, f"{progress.status} {progress.message}", said)
+
+
+def _fault_since(desk: Desk, job: JobRecord) -> float:
+    """When this run of 5xx began, Unix seconds."""
+    known = desk.ledger.recall(f"fault {job.queue_id}")
+    if known is not None and known[0]:
+        return float(known[0])
+    desk.ledger.remember(f"fault {job.queue_id}", str(int(desk.clock.now())))
+    return desk.clock.now()
+
+
+def _forget_fault(desk: Desk, job: JobRecord) -> None:
+    known = desk.ledger.recall(f"fault {job.queue_id}")
+    if known is not None and known[0]:
+        desk.ledger.remember(f"fault {job.queue_id}", "")
 
 
 def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> Flow[JobRecord]:
@@ -248,12 +302,12 @@ def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> 
     target = options.target(job.id, content_type)
     try:
         if job.state != "ready":
-            job = yield from call(
-                lambda j=job: desk.ledger.move(j.id, j.epoch, "ready", content_type=content_type[:80])  # type: ignore[misc]
-            )
+            ready = partial(desk.ledger.move, job.id, job.epoch, "ready", content_type=content_type[:80])
+            job = yield from call(ready)
         yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now()))
+        alive = partial(desk.ledger.wake, job.id, job.epoch, job.due)
         saved: Saved = yield from save_stream(
-            response, target, job_id=job.id, force=options.force, clock=desk.clock
+            response, target, job_id=job.id, force=options.force, clock=desk.clock, alive=alive
         )
     finally:
         desk.session.finish(response)
@@ -378,10 +432,15 @@ def _gone(desk: Desk, job: JobRecord, gone: Gone) -> Flow[X402AudioError]:
             suggested_prompt=gone.suggested_prompt,
             next_step=f"change the prompt, or: x402-audio resume {job.id} --use-suggestion",
         )  # fmt: skip
-    text = f"{job.id} failed at the seller ({gone.message}); refunded: {said}"
+    return _failed(job, gone.message, said, gone.suggested_prompt)
+
+
+def _failed(job: JobRecord, words: str, refunded: str, suggested_prompt: str = "") -> JobFailed:
+    done = refunded == "yes"
     return JobFailed(
-        text, job_id=job.id, queue_id=job.queue_id, refunded=said, suggested_prompt=gone.suggested_prompt,
-        next_step="run: x402-audio reconcile" if said != "yes" else "repeat with the same --job-id for a new attempt",
+        f"{job.id} failed at the seller ({words}); refunded: {refunded}",
+        job_id=job.id, queue_id=job.queue_id, refunded=refunded, suggested_prompt=suggested_prompt,
+        next_step="repeat with the same --job-id for a new attempt" if done else "run: x402-audio reconcile",
     )  # fmt: skip
 
 
@@ -423,8 +482,10 @@ def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402
         suggested = getattr(error, "suggested_prompt", "")
         if suggested:
             yield from call(lambda: desk.ledger.remember(f"suggestion {job.id}", str(suggested)[:4000]))
+        yield from call(lambda: stop_after_losses(desk, job))
     elif isinstance(error, JobExpired):
-        yield from call(lambda: desk.ledger.move(job.id, job.epoch, "expired", **last))
+        yield from call(lambda: desk.ledger.move(job.id, job.epoch, "expired", refunded=str(getattr(error, "refunded", "")), **last))
+        yield from call(lambda: stop_after_losses(desk, job))
     return error
 
 
@@ -437,10 +498,14 @@ def ended(desk: Desk, job: JobRecord, warnings: list[str] | None = None) -> Flow
             f"{job.id} was cancelled before it was paid", job_id=job.id, queue_id="", refunded="", money_moved="no",
             owner="agent", next_step="repeat with the same --job-id to buy it after all",
         )  # fmt: skip
+    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id))
+    paid = any(hold.kind != "topup" and hold.state != "void" for hold in holds)
     kind = JobExpired if job.state == "expired" else JobFailed
+    again = "repeat with the same --job-id for a new attempt"
     raise kind(
         f"{job.id} {job.state}: {job.last_error}", job_id=job.id, queue_id=job.queue_id,
-        refunded=job.refunded or "unknown", next_step="run: x402-audio reconcile",
+        refunded=job.refunded or ("unknown" if paid else ""), money_moved="yes" if paid else "no",
+        next_step="run: x402-audio reconcile" if paid and job.refunded != "yes" else again,
     )  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +22,7 @@ from x402_audio.flow import Flow, call, chunk, close
 
 FILE_BYTES_MAX: Final = 1024 * 1024 * 1024
 DOWNLOAD_TOTAL_S: Final = 3600
+ALIVE_EVERY_S: Final = 30
 EXTENSIONS: Final = {
     "audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav",
     "audio/flac": "flac", "audio/x-flac": "flac", "audio/ogg": "ogg", "audio/opus": "opus", "audio/aac": "aac",
@@ -47,12 +50,12 @@ class Saved:
 class _Part:
     path: Path
     file: BinaryIO
-    digest: object = field(default_factory=hashlib.sha256)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     size: int = 0
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
-        self.digest.update(data)  # type: ignore[attr-defined]
+        self.digest.update(data)
         self.size += len(data)
 
 
@@ -62,7 +65,7 @@ def file_name(job_id: str, content_type: str) -> str:
 
 
 def extension_of(content_type: str) -> str:
-    return EXTENSIONS.get(content_type.split(";")[0].strip().lower(), "audio")
+    return EXTENSIONS.get(content_type.partition(";")[0].strip().lower(), "audio")
 
 
 def check_writable(target: Path, *, force: bool) -> None:
@@ -84,31 +87,54 @@ def check_writable(target: Path, *, force: bool) -> None:
 
 
 def save_stream(
-    response: httpx.Response, target: Path, *, job_id: str, force: bool, clock: Clock
+    response: httpx.Response, target: Path, *, job_id: str, force: bool, clock: Clock, alive: Callable[[], None]
 ) -> Flow[Saved]:
-    """Stream an audio answer to `target`. The response is closed here. Raises BadDownload; the part file is dropped."""
+    """Stream an audio answer to `target`. The response is closed here. Raises BadDownload; the part file is dropped.
+
+    alive: called now and then, so that nobody else takes a long download for a dead one.
+    """
     content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
     declared = _declared(response)
     part_path = target.parent / f".{target.name[:80]}.{hashlib.sha256(job_id.encode()).hexdigest()[:12]}.part"
-    part = yield from call(lambda: _Part(part_path, part_path.open("wb")))
     try:
-        yield from _receive(response, part, declared, job_id, clock)
+        part = yield from call(lambda: _Part(part_path, part_path.open("wb")))
+    except OSError as error:
+        yield from close(response)
+        raise _not_written(target, error, job_id) from None
+    try:
+        yield from _receive(response, part, declared, job_id, clock, alive)
         return (yield from call(lambda: _finish(part, target, content_type, force, job_id)))
-    except (BadDownload, httpx.TransportError, OSError) as error:
+    except (BadDownload, httpx.RequestError, OSError) as error:
         part.file.close()
         part_path.unlink(missing_ok=True)
         if isinstance(error, BadDownload):
             raise
-        reason = f"the download broke off ({type(error).__name__})"
-        raise BadDownload(reason, job_id=job_id) from None
+        if isinstance(error, OSError):
+            raise _not_written(target, error, job_id) from None
+        raise BadDownload(f"the download broke off ({type(error).__name__})", job_id=job_id) from None
+    finally:
+        part.file.close()
+
+
+def _not_written(target: Path, error: OSError, job_id: str) -> BadDownload:
+    """A fault of this machine, not of the line: fetching again would not help."""
+    return BadDownload(
+        f"{target} cannot be written ({error.strerror or type(error).__name__}); the track is still at the seller",
+        job_id=job_id, retry="never", owner="human",
+        next_step=f"make the folder writable, or: x402-audio resume {job_id} --output PATH",
+    )  # fmt: skip
 
 
 def _receive(
-    response: httpx.Response, part: _Part, declared: int | None, job_id: str, clock: Clock
+    response: httpx.Response, part: _Part, declared: int | None, job_id: str, clock: Clock, alive: Callable[[], None]
 ) -> Flow[None]:
     end = clock.monotonic() + DOWNLOAD_TOTAL_S
+    told = clock.monotonic()
     while data := (yield from chunk(response)):
-        yield from call(lambda d=data: part.write(d))  # type: ignore[misc]
+        yield from call(partial(part.write, data))
+        if clock.monotonic() - told >= ALIVE_EVERY_S:
+            told = clock.monotonic()
+            yield from call(alive)
         if part.size > FILE_BYTES_MAX or (declared is not None and part.size > declared):
             raise BadDownload(f"the audio is longer than declared ({part.size} bytes and more)", job_id=job_id)
         if clock.monotonic() > end:
@@ -133,9 +159,9 @@ def _finish(part: _Part, target: Path, content_type: str, force: bool, job_id: s
     seconds, warnings = decode(part.path, job_id)
     os.fsync(part.file.fileno())
     part.file.close()
-    sha256 = part.digest.hexdigest()  # type: ignore[attr-defined]
+    sha256 = part.digest.hexdigest()
     wanted, given = target.suffix.lstrip(".").lower(), extension_of(content_type)
-    if wanted and given != "audio" and wanted != given:
+    if wanted and given not in ("audio", wanted):
         warnings = (*warnings, f"the seller sent {content_type}, the file is named .{wanted}")
     if not force and target.exists() and _hash_of(target) != sha256:
         aside = target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}")

@@ -6,6 +6,7 @@ decided by the chain alone. Nothing here signs or sends anything that can spend.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from x402_audio.errors import ChainError, X402AudioError
@@ -24,6 +25,7 @@ SILENCE_MIN_S: Final = 30 * 60
 SILENCE_RUNS: Final = 10
 READS_APART_S: Final = 60
 PRESUME_AFTER_S: Final = 30 * 60
+LOSSES_MAX: Final = 3
 
 
 def decide(desk: Desk, hold: Hold, chain: ChainReader | None) -> Flow[Hold]:
@@ -159,23 +161,38 @@ def _duration_of(desk: Desk, hold: Hold) -> float | None:
     return known_duration(desk, desk.ledger.job(hold.job_id)) if hold.job_id else None
 
 
-def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc]:
-    """Book the refund of a failed job when the seller's ledger shows one; what was given back, atomic units."""
+def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
+    """Book the refund of a failed job when the seller's ledger shows one.
+
+    What was given back, atomic units; None where no ledger of the seller could be read.
+    """
     paid = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",), kind="credit"))
     if desk.account is None or not paid:
-        return Usdc(0)
+        return None
     hold = paid[-1]
     if hold.refunded:
         return hold.refunded
     try:
         rows = yield from read_ledger(desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S)
     except X402AudioError:
-        return Usdc(0)
+        return None
     for group in charges(rows):
         if group.request_id in (job.queue_id, hold.charge_id) and group.refunded > 0:
-            amount, row_id = Usdc(min(group.refunded, hold.amount)), group.refund_id
-            booked = yield from call(
-                lambda: desk.ledger.refund(hold.id, amount, charge_id=row_id, why="REFUND row at the seller")
-            )
-            return booked.refunded
+            amount = Usdc(min(group.refunded, hold.amount))
+            refund = partial(desk.ledger.refund, hold.id, amount, charge_id=group.refund_id, why="REFUND row at the seller")
+            return (yield from call(refund)).refunded
     return Usdc(0)
+
+
+def stop_after_losses(desk: Desk, job: JobRecord) -> None:
+    """Three jobs in a row that this seller was paid for and did not deliver stop it, until its owner lifts that."""
+    ended = [
+        other for other in desk.ledger.jobs(wallet=job.wallet, states=("completed", "failed", "expired"), limit=1_000_000)
+        if other.origin == job.origin and other.queued_at is not None
+    ]  # fmt: skip
+    last = sorted(ended, key=lambda other: other.updated_at)[-LOSSES_MAX:]
+    if len(last) == LOSSES_MAX and all(other.state != "completed" and other.refunded != "yes" for other in last):
+        names = ", ".join(other.id for other in last)
+        why = f"{LOSSES_MAX} jobs in a row were charged and not delivered ({names})"
+        desk.ledger.suspend(job.wallet, job.origin, "seller", why)
+        desk.tell("warning", f"{job.origin} is stopped: {why}", job)
