@@ -77,8 +77,7 @@ class Wiring:
     @property
     def rates(self) -> Rates:
         if self._rates is None:
-            ledger = Path(self.settings.ledger)
-            self._rates = Rates(ledger.with_name(ledger.name + ".rates"), clock=self.clock)
+            self._rates = Rates(self.settings.ledger, clock=self.clock)
         return self._rates
 
     @property

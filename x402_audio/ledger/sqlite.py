@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from x402_audio.clock import Clock, Random
+from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.ledger import replay
 from x402_audio.ledger.book import Event, Finding
 from x402_audio.ledger.credit_book import CreditVerbs
@@ -31,9 +31,14 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, OwnerActs):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, clock: Clock, random: Random, create: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        random: Random = system_random,
+        create: bool = True,
     ) -> None:
-        self._database = Database(path, clock=clock, random=random, create=create)
+        self._database = Database(path, clock=clock or SystemClock(), random=random, create=create)
 
     @property
     def path(self) -> str:
