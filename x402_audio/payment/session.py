@@ -40,6 +40,7 @@ REPEATS_MAX: Final = 3
 SIGN_IN_LIFETIME_S: Final = 240
 OFFSET_LIFE_S: Final = 600
 OFFSET_MAX_S: Final = 86_400
+_OF_THE_LINE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 TRANSIENT: Final = frozenset({500, 502, 503, 504})
 CLOCK_CODES: Final = frozenset({"EXPIRED", "FUTURE_TIMESTAMP", "NOT_BEFORE"})
 
@@ -174,7 +175,10 @@ class SellerSession:
     ) -> Flow[httpx.Response]:
         """One request under a rate ticket, in a slot the caller already holds. Raises httpx.TransportError."""
         yield from self._ticket(ask.route)
-        return (yield from send(self.request(ask, secrets, timeout), stream=stream))
+        try:
+            return (yield from send(self.request(ask, secrets, timeout), stream=stream))
+        except httpx.DecodingError as error:
+            raise httpx.ReadError(str(error)) from None  # as good as no answer: it arrived, and cannot be read
 
     def finish(self, response: httpx.Response) -> None:
         """Give the slot of a streamed answer back."""
@@ -188,18 +192,22 @@ class SellerSession:
         """As `ask`, but an answer that is audio stays a stream: the caller reads, closes and calls `finish`."""
         return (yield from self._ask(ask, timeout, REPEATS_MAX, stream=True))
 
-    def _read(self, response: httpx.Response) -> Flow[None]:
-        """Read a streamed answer that turned out not to be audio, within bounds of size and time."""
+    def _read(self, response: httpx.Response) -> Flow[httpx.Response]:
+        """A streamed answer that turned out not to be audio, read within bounds of size and time."""
         parts: list[bytes] = []
         size, end = 0, self._clock.monotonic() + 120.0
-        while part := (yield from chunk(response)):
-            size += len(part)
-            if size > ANSWER_BYTES_MAX or self._clock.monotonic() > end:
-                yield from close(response)
-                raise AnswerTooLong("an answer longer than any honest one")
-            parts.append(part)
+        try:
+            while part := (yield from chunk(response)):
+                size += len(part)
+                if size > ANSWER_BYTES_MAX or self._clock.monotonic() > end:
+                    raise AnswerTooLong("an answer longer than any honest one")
+                parts.append(part)
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            yield from close(response)
+            raise error if isinstance(error, httpx.TransportError) else httpx.ReadError(str(error)) from None
         yield from close(response)
-        response._content = b"".join(parts)
+        headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_LINE]
+        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
 
     def _ask(self, ask: Ask, timeout: httpx.Timeout, repeats: int, *, stream: bool) -> Flow[httpx.Response]:
         attempt = 0
@@ -211,8 +219,8 @@ class SellerSession:
                 if stream and is_audio(response):
                     return response
                 if stream:
-                    yield from self._read(response)
-                    self.finish(response)
+                    streamed, response = response, (yield from self._read(response))
+                    self.finish(streamed)
             except httpx.TransportError as error:
                 if response is not None:
                     self.finish(response)
