@@ -416,7 +416,8 @@ def take_up_unknown(
             f"{job.id} was paid (the chain says so), but no track was handed over",
             job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",
         )  # fmt: skip
-    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "quoted", why="decided: nothing was bought")))
+    back = job.resume_state or "quoted"
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="decided: nothing was bought")))
 
 
 # --- ends
