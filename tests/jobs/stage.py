@@ -88,14 +88,15 @@ class CountingSigner:
         return self._inner.sign_message(text)
 
 
-def settings_for(api_url: str, state: Path, *, key: str = KEY, **more: str) -> Settings:
-    """A stranger's settings: the seller is the configured one, and the built-in limits stand out of the way."""
+def settings_for(api_url: str, state: Path, *, key: str = KEY, flagged: bool = False, **more: str) -> Settings:
+    """A stranger's settings, the seller configured or named by flag; the built-in limits stand out of the way."""
     env = {
-        "X402_AUDIO_PRIVATE_KEY": key, "X402_AUDIO_STATE_DIR": str(state), "X402_AUDIO_API_URL": api_url,
+        "X402_AUDIO_PRIVATE_KEY": key, "X402_AUDIO_STATE_DIR": str(state),
         "X402_AUDIO_MAX_PER_HOUR": "100", "X402_AUDIO_MAX_PER_DAY": "100",
         **{f"X402_AUDIO_{name}": value for name, value in more.items()},
     }  # fmt: skip
-    return load_settings(env=env, cwd=state.parent, flags={})
+    seller = {} if flagged else {"X402_AUDIO_API_URL": api_url}
+    return load_settings(env={**env, **seller}, cwd=state.parent, flags={"API_URL": api_url} if flagged else {})
 
 
 class Shopper:
@@ -173,10 +174,12 @@ class Stage:
         self._stack = stack
         self.wallet = LocalSigner.from_hex(KEY).address
 
-    def shopper(self, *, signer: Signer | None = None, state: str = "state", **more: str) -> Shopper:
+    def shopper(
+        self, *, signer: Signer | None = None, state: str = "state", flagged: bool = False, **more: str
+    ) -> Shopper:
         """Another client; the same `state` shares the books, as another process would."""
         (self.folder / state).mkdir(mode=0o700, exist_ok=True)
-        settings = settings_for(self.server.api_url, self.folder / state, **more)
+        settings = settings_for(self.server.api_url, self.folder / state, flagged=flagged, **more)
         shopper = Shopper(settings, self.clock, signer=signer)
         self._stack.callback(shopper.close)
         return shopper
@@ -226,6 +229,8 @@ def open_stage(folder: Path, *rules: FaultRule, credit: Usdc = ZERO, **options: 
     clock = WaitingClock()
     options.setdefault("job_seconds", 4.0)
     seller = SandboxSeller(clock=clock, starting_credit=credit, faults=FaultPlan(rules), **options)
+    seller.account(LocalSigner.from_hex(KEY).address)
+    clock.wait(3600)  # what the wallet has there is older than any books
     with ExitStack() as stack, SandboxServer(seller) as server:
         yield Stage(server, clock, folder, stack)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from tests.jobs.stage import CountingSigner, OpenStage, Shopper, Stage, usd
@@ -13,7 +15,6 @@ from x402_audio.errors import (
     PaymentUnsettled,
     X402AudioError,
 )
-from x402_audio.money import Usdc
 from x402_audio.sandbox import FaultRule
 
 
@@ -29,7 +30,7 @@ def test_the_minimum_is_paid_when_less_is_missing(stage: OpenStage) -> None:
 
 def test_what_is_missing_is_paid_rounded_up_to_the_cent_when_it_is_more(stage: OpenStage) -> None:
     """A quote of 7.21 and the floor: 7.31 less what is there."""
-    dear = FaultRule("status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": 7.21}})
+    dear = FaultRule("status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": Decimal("7.21")}})
     for credit, paid in (("0", "7.31"), ("0.004999", "7.31"), ("0.01", "7.30")):
         shop = stage(dear, credit=usd(credit))
         shopper = shop.shopper(MAX_PER_PAYMENT="10", MAX_PER_JOB="10", state=f"state-{credit}")
@@ -50,10 +51,11 @@ def test_without_leave_for_it_nothing_is_signed(stage: OpenStage, most: str | No
     assert shopper.job("k").parked_reason == "funds"
 
 
-def test_leave_given_when_the_command_is_repeated_is_used(stage: OpenStage) -> None:
-    """As a person does: refused, then the same command with --max-top-up."""
+@pytest.mark.parametrize("flagged", [False, True])
+def test_leave_given_when_the_command_is_repeated_is_used(stage: OpenStage, *, flagged: bool) -> None:
+    """As a person does: refused, then the same command with --max-top-up; also for a seller named by --api-url."""
     shop = stage()
-    shopper = shop.shopper()
+    shopper = shop.shopper(flagged=flagged)
     with pytest.raises(InsufficientBalance):
         shopper.generate(job_id="k")
     assert shopper.generate(job_id="k", max_top_up="5").completed
