@@ -191,7 +191,7 @@ def payees_drop(stage: Stage) -> Report:
 
 
 def _payee(stage: Stage) -> tuple[str, str, str]:
-    """(origin, CAIP-2 network, EIP-55 address or '')."""
+    """(origin, EIP-55 address or '', CAIP-2 network)."""
     from x402_audio.protocol.address import checksum_address
     from x402_audio.protocol.networks import BASE, network_named
 
@@ -199,7 +199,7 @@ def _payee(stage: Stage) -> tuple[str, str, str]:
         address = checksum_address(stage.args.address) if stage.args.address else ""
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _origin(stage.args.origin), (network_named(stage.settings.network) or BASE).caip2, address
+    return _origin(stage.args.origin), address, (network_named(stage.settings.network) or BASE).caip2
 
 
 def _origin(text: str) -> str:
