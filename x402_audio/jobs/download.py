@@ -5,6 +5,7 @@ Only then may the seller be told to delete its copy (ledger invariant I8). Knows
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -73,21 +74,43 @@ def check_writable(target: Path, *, force: bool) -> None:
     if target.is_dir():
         raise ConfigurationError(f"{target} is a folder", next_step="name a file with --output")
     if target.exists() and not force:
-        raise ConfigurationError(f"{target} exists already", next_step="choose another --output, or give --force")
+        raise ConfigurationError(
+            f"{target} exists already", next_step="choose another --output, or give --force"
+        )
     folder = target.parent
     if not folder.is_dir():
         raise ConfigurationError(f"the folder {folder} does not exist", next_step=f"mkdir -p {folder}")
-    probe = folder / f".{target.name[:80]}.{os.getpid()}.try"
     try:
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        probe.unlink()
+        _try_writing(folder)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{folder} cannot be written ({why})", next_step="choose another --output") from None
+        raise ConfigurationError(
+            f"{folder} cannot be written ({why})", next_step="choose another --output"
+        ) from None
+
+
+def _try_writing(folder: Path) -> None:
+    """Make a file without a name, where the system can: nothing is left behind, wherever we die."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    nameless = getattr(os, "O_TMPFILE", None)
+    if nameless is None:
+        return
+    try:
+        os.close(os.open(folder, nameless | os.O_WRONLY, 0o600))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+            raise
 
 
 def save_stream(
-    response: httpx.Response, target: Path, *, job_id: str, force: bool, clock: Clock, alive: Callable[[], None]
+    response: httpx.Response,
+    target: Path,
+    *,
+    job_id: str,
+    force: bool,
+    clock: Clock,
+    alive: Callable[[], None],
 ) -> Flow[Saved]:
     """Stream an audio answer to `target`. The response is closed here. Raises BadDownload; the part file is dropped.
 
@@ -126,7 +149,12 @@ def _not_written(target: Path, error: OSError, job_id: str) -> BadDownload:
 
 
 def _receive(
-    response: httpx.Response, part: _Part, declared: int | None, job_id: str, clock: Clock, alive: Callable[[], None]
+    response: httpx.Response,
+    part: _Part,
+    declared: int | None,
+    job_id: str,
+    clock: Clock,
+    alive: Callable[[], None],
 ) -> Flow[None]:
     end = clock.monotonic() + DOWNLOAD_TOTAL_S
     told = clock.monotonic()
@@ -136,7 +164,9 @@ def _receive(
             told = clock.monotonic()
             yield from call(alive)
         if part.size > FILE_BYTES_MAX or (declared is not None and part.size > declared):
-            raise BadDownload(f"the audio is longer than declared ({part.size} bytes and more)", job_id=job_id)
+            raise BadDownload(
+                f"the audio is longer than declared ({part.size} bytes and more)", job_id=job_id
+            )
         if clock.monotonic() > end:
             raise BadDownload("the download took more than an hour", job_id=job_id)
     yield from close(response)
