@@ -217,13 +217,18 @@ def judge(buyer: Buyer) -> list[str]:
 
 
 def revive(buyer: Buyer) -> list[str]:
-    """Resume until done; a job that was never stored is asked for again, under the same id."""
+    """Resume until done; a job that was never stored is asked for again, under the same id.
+
+    The only other ending allowed on the way is 8: a queue call may have been taken, the next resume asks the seller.
+    """
     for _ in range(RESUMES_MAX):
         resumed = buyer.resume()
         if resumed.exit_code == 2:
             resumed = buyer.generate()
         if resumed.exit_code == 0:
             return []
+        if resumed.exit_code != 8:
+            return [f"resume ended with exit {resumed.exit_code}"]
     return [f"not done after {RESUMES_MAX} resumes"]
 
 
