@@ -9,8 +9,10 @@ Knows nothing of money; only here and in `payment/auth.py` is a request really h
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import httpx
@@ -93,19 +95,27 @@ class Sleeper(Protocol):
 def run(flow: Flow[T], http: httpx.Client, wait: Sleeper) -> T:
     """Drive a flow on a plain client. Exceptions of a step are thrown into the flow."""
     streams: dict[int, Iterator[bytes]] = {}
+    before = sys.exception()
     try:
         step = next(flow)
         while True:
-            try:
-                result = _do(step, http, streams, wait)
-            except Exception as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
+            step = _after(flow, step, http, streams, wait)
     except StopIteration as stop:
         return cast(T, stop.value)
+    except BaseException as error:
+        forget_locals(error, before)
+        raise
     finally:
         flow.close()
+
+
+def _after(flow: Flow[T], step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper) -> Step:
+    """Do one step and ask the flow for the next. A frame of its own: what a step gave may be secret."""
+    try:
+        result = _do(step, http, streams, wait)
+    except Exception as error:
+        return flow.throw(error)
+    return flow.send(result)
 
 
 def _do(step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper) -> object:
@@ -133,19 +143,29 @@ def _do(step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wai
 async def run_async(flow: Flow[T], http: httpx.AsyncClient) -> T:
     """The same flow on an asynchronous client; blocking calls run in a thread and are waited for."""
     streams: dict[int, AsyncIterator[bytes]] = {}
+    before = sys.exception()
     try:
         step = next(flow)
         while True:
-            try:
-                result = await _do_async(step, http, streams)
-            except Exception as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
+            step = await _after_async(flow, step, http, streams)
     except StopIteration as stop:
         return cast(T, stop.value)
+    except BaseException as error:
+        forget_locals(error, before)
+        raise
     finally:
         flow.close()
+
+
+async def _after_async(
+    flow: Flow[T], step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]
+) -> Step:
+    """As `_after`, awaited."""
+    try:
+        result = await _do_async(step, http, streams)
+    except Exception as error:
+        return flow.throw(error)
+    return flow.send(result)
 
 
 async def _do_async(step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]) -> object:
@@ -178,6 +198,20 @@ async def in_thread(function: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([work])
         raise
+
+
+def forget_locals(error: BaseException, before: BaseException | None = None) -> None:
+    """Empty the ended frames of an error and of the errors behind it: a report with locals must show no header.
+
+    before: what was being handled when the work began; it is not ours, nor is what stands behind it.
+    """
+    seen, waiting = {id(before)}, [error]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            clear_frames(each.__traceback__)
+            waiting += [behind for behind in (each.__cause__, each.__context__) if behind is not None]
 
 
 def read_bounded(response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> None:
