@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,22 @@ from x402_audio.errors import (
     PaymentUnsettled,
     ProtocolError,
 )
-from x402_audio.flow import Call, Flow, Send, Sleep, call, in_thread, read_bounded, read_bounded_async, send
+from x402_audio.flow import (
+    Call,
+    Flow,
+    Send,
+    Sleep,
+    call,
+    forget_locals,
+    in_thread,
+    read_bounded,
+    read_bounded_async,
+    send,
+)
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.draw import Draw, Drawn, draw_credit
-from x402_audio.payment.onehop import OneHopHeaders, attach, detach
+from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
 from x402_audio.payment.prepaid import Account, TopUp, top_up, trusted_credit
@@ -45,8 +57,14 @@ from x402_audio.secret import Secret
 T = TypeVar("T")
 EXTENSION: Final = "x402_audio"
 RECEIPT: Final = "x402_audio_receipt"
-_FREE_PATHS: Final = ("/audio/retrieve", "/audio/complete", "/x402/balance/", "/x402/transactions/")
+SENDINGS_MAX: Final = 20
+"""Requests of one purchase: as many as httpx allows redirects unless told otherwise."""
+_FREE_PATHS: Final = ("/audio/retrieve", "/audio/complete")
 _OPEN_PATHS: Final = ("/models", "/audio/quote")
+
+
+class TooManySendings(httpx.TransportError):
+    """Not sent: httpx counts our requests as redirects and would end the flow without letting it speak."""
 
 
 def receipt_of(response: httpx.Response) -> Receipt:
@@ -104,16 +122,18 @@ class X402Auth(httpx.Auth):
 
     # --- the two drivers
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        flow = self._flow(request)
+        flow, sent, before = self._flow(request), [request], sys.exception()
+        result: object = None
         try:
             step = next(flow)
             while True:
                 try:
-                    result: object
                     match step:
                         case Send(outgoing, stream):
+                            _note(outgoing, sent)
                             response = yield outgoing
-                            if not (stream and _stays_open(response)):
+                            paid = detach(outgoing)
+                            if not (stream and _stays_open(response, paid=paid)):
                                 read_bounded(response)
                             result = response
                         case Call(function):
@@ -129,21 +149,28 @@ class X402Auth(httpx.Auth):
                     step = flow.send(result)
         except StopIteration:
             return
+        except BaseException as error:
+            forget_locals(error, before)
+            raise
         finally:
             flow.close()
-            detach(request)
+            result = None  # it may be a stored header
+            for each in sent:
+                detach(each)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        flow = self._flow(request)
+        flow, sent, before = self._flow(request), [request], sys.exception()
+        result: object = None
         try:
             step = next(flow)
             while True:
                 try:
-                    result: object
                     match step:
                         case Send(outgoing, stream):
+                            _note(outgoing, sent)
                             response = yield outgoing
-                            if not (stream and _stays_open(response)):
+                            paid = detach(outgoing)
+                            if not (stream and _stays_open(response, paid=paid)):
                                 await read_bounded_async(response)
                             result = response
                         case Call(function):
@@ -159,9 +186,14 @@ class X402Auth(httpx.Auth):
                     step = flow.send(result)
         except StopIteration:
             return
+        except BaseException as error:
+            forget_locals(error, before)
+            raise
         finally:
             flow.close()
-            detach(request)
+            result = None  # it may be a stored header
+            for each in sent:
+                detach(each)
 
     # --- the one body
     def _flow(self, request: httpx.Request) -> Flow[None]:
@@ -175,7 +207,7 @@ class X402Auth(httpx.Auth):
         identity, digest = self._identity(request)
         hold = None
         if digest is not None:
-            opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+            opened = yield from self._opened(request, identity, digest)
             hold = yield from self._payer.still_fit(opened)
         if hold is None:
             response = yield from send(request, stream=True)
@@ -217,6 +249,17 @@ class X402Auth(httpx.Auth):
         key = f"named:{named}" if named else f"{request.method} {request.url} {digest}"
         return f"auth:{hashlib.sha256(key.encode()).hexdigest()}", digest
 
+    def _opened(self, request: httpx.Request, identity: str, digest: str) -> Flow[Hold | None]:
+        """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
+        opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+        if opened is None:
+            return None
+        then, now = httpx.URL(opened.resource), request.url
+        same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))
+        if not same or then.path != now.path or (opened.kind == "direct" and then != now):
+            raise unsettled(opened, "an open purchase of this name is for another request; name this one otherwise")
+        return opened
+
     def _stated(self, request: httpx.Request) -> Mapping[str, Any]:
         stated = request.extensions.get(EXTENSION)
         return cast(Mapping[str, Any], stated) if isinstance(stated, Mapping) else {}
@@ -238,18 +281,20 @@ class X402Auth(httpx.Auth):
     def _prepaid(self, request: httpx.Request, known: tuple[Account, Prepaid]) -> Flow[None]:
         account, entry = known
         check_channel(request.url)
-        base = account.session.url.path.rstrip("/")
-        path = request.url.path.removeprefix(base)
-        if path.startswith(_OPEN_PATHS):
+        base = account.session.url.path.rstrip("/") + "/"
+        path = "/" + request.url.path.removeprefix(base)
+        if path in _OPEN_PATHS or (request.method == "GET" and not request.url.path.startswith(base)):
             yield from send(request, stream=True)
             return
-        if path.startswith(_FREE_PATHS) or request.method == "GET":
+        if path in _FREE_PATHS or request.method == "GET":
             token = account.session.token()
             attach(request, {account.session.profile.sign_in: account.session.sign_in(str(request.url), token)})
             yield from send(request, stream=True)
             return
         if path == "/x402/top-up":
             raise PaymentRefused("top-ups are made by the client or the command, not by a request of yours")
+        if request.method != "POST" or not request.url.path.startswith(base):
+            raise PaymentRefused(f"{request.method} {request.url.path} is no call of this seller's that may be paid")
         yield from self._draw(request, account, entry, path)
 
     def _draw(self, request: httpx.Request, account: Account, entry: Prepaid, path: str) -> Flow[None]:
@@ -272,7 +317,7 @@ class X402Auth(httpx.Auth):
             raise AboveMaximum(f"{price} is asked, at most {self._policy.most} is allowed")
         seller = cast(Venice, account.seller)
         model = _model_of(request)
-        opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+        opened = yield from self._opened(request, identity, digest)
         if opened is None:
             yield from self._ensure(account, entry, price, seller.floor, identity)
         ask = Ask("POST", path, body=None, signed=True, route="queue")
@@ -358,11 +403,16 @@ class _Held(SellerSession):
         return (yield from send(self._request, stream=ask.path != "/audio/queue"))
 
 
-def _stays_open(response: httpx.Response) -> bool:
+def _note(request: httpx.Request, sent: list[httpx.Request]) -> None:
+    """Keep what leaves, to take its secrets off again, and stop before httpx does."""
+    if len(sent) > SENDINGS_MAX:
+        raise TooManySendings(f"one purchase may take {SENDINGS_MAX} requests")
+    sent.append(request)
+
+
+def _stays_open(response: httpx.Response, *, paid: bool) -> bool:
     """A delivered answer is the caller's to read; a 402, or a refusal of what was paid, is ours."""
-    if 200 <= response.status_code < 300:
-        return True
-    return response.status_code != 402 and not isinstance(response.request.headers, OneHopHeaders)
+    return 200 <= response.status_code < 300 or (response.status_code != 402 and not paid)
 
 
 def _read_any(answer: Answer) -> Queued | Shortfall | Refused | Unclear:

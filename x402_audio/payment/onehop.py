@@ -30,6 +30,9 @@ def attach(request: httpx.Request, secrets: dict[str, Secret]) -> None:
     request.headers = OneHopHeaders(httpx.Headers(request.headers), secrets)
 
 
-def detach(request: httpx.Request) -> None:
-    """Take the secrets off again."""
-    request.headers = httpx.Headers(request.headers)
+def detach(request: httpx.Request) -> bool:
+    """Take the secrets off again; says whether there were any."""
+    carried = isinstance(request.headers, OneHopHeaders)
+    if carried:
+        request.headers = httpx.Headers(request.headers)
+    return carried
