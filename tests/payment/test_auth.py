@@ -1,0 +1,435 @@
+"""`X402Auth` on a plain httpx client, both clients and both versions: one purchase, one authorization, whatever happens.
+
+Each test runs on `httpx.Client` and on `httpx.AsyncClient`. Evidence: the seller's books and what it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.payment.till import KEY, MUSIC, PRICE, WALLET, Buyer, Till, WaitingClock, body_of
+from x402_audio.errors import (
+    AboveMaximum,
+    BudgetExceeded,
+    Frozen,
+    PayeeRefused,
+    PaymentRefused,
+    PaymentRejected,
+    PaymentUnsettled,
+)
+from x402_audio.ledger.book import Limit
+from x402_audio.money import Usdc
+from x402_audio.payment.auth import X402Auth, receipt_of
+from x402_audio.payment.policy import PaymentPolicy
+from x402_audio.sandbox import FaultRule
+
+VERSIONS = pytest.mark.parametrize("mode", ["direct-v1", "direct-v2"])
+HEADER = {"direct-v1": "x-payment", "direct-v2": "payment-signature"}
+QUEUE = "/audio/queue"
+OpenTill = Callable[..., Till]
+
+
+def every(action: str, value: Any = None, *, method: str = "") -> FaultRule:
+    return FaultRule(action, QUEUE, method, every=True, value=value)
+
+
+def second(action: str, value: Any = None) -> FaultRule:
+    """The paid request, after the one that is answered by the demand."""
+    return FaultRule(action, QUEUE, nth=2, value=value)
+
+
+@VERSIONS
+def test_a_402_is_paid_once_and_the_answer_carries_its_receipt(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    answer = till.buy()
+    assert answer.status_code == 200
+    assert body_of(answer)["queue_id"] == till.jobs[0]["queue_id"]
+    [payment] = till.payments
+    receipt = receipt_of(answer)
+    assert (payment["value"], payment["from"], payment["sends"]) == (PRICE, WALLET.lower(), 1)
+    assert (receipt.state, receipt.amount, receipt.transaction) == ("settled", PRICE, payment["transaction"])
+    assert receipt.nonce == payment["nonce"]
+    assert [(name, path) for path, name, _ in till.porter.seen] == [(HEADER[mode], QUEUE)]
+    assert till.states() == ["settled"]
+
+
+def test_an_answer_that_asks_for_nothing_is_not_paid(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    answer = till.buyer.send(till.auth, "GET", till.url("/models"))
+    assert answer.status_code == 200
+    assert till.signer.authorizations == []
+    with pytest.raises(LookupError):
+        receipt_of(answer)
+
+
+@VERSIONS
+def test_an_answer_dropped_three_times_costs_one_nonce(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    till.faults(*(FaultRule("drop_after", QUEUE, nth=nth) for nth in (2, 3, 4)))
+    for _ in range(3):
+        with pytest.raises(httpx.RemoteProtocolError):
+            till.buy()
+        assert till.states() == ["signed"]
+    answer = till.buy()
+    assert answer.status_code == 200
+    assert len(till.nonces) == 1
+    assert len(set(till.porter.values(QUEUE))) == 1
+    assert [payment["sends"] for payment in till.payments] == [4]
+    assert len(till.jobs) == 1
+    assert receipt_of(answer).sends == 4
+
+
+@VERSIONS
+def test_a_payment_lost_on_its_way_is_sent_again(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    till.faults(second("drop_before"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    assert till.payments == []
+    assert till.buy().status_code == 200
+    assert len(till.nonces) == len(till.payments) == 1
+
+
+def test_another_program_of_the_wallet_sends_the_stored_payment_again(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    till.faults(second("drop_after"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    till.auth = till.new_auth()
+    assert till.buy().status_code == 200
+    assert (len(till.payments), len(till.nonces)) == (1, 1)
+
+
+def test_an_equal_request_after_a_delivered_answer_is_a_new_purchase(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    queue_ids = {body_of(till.buy())["queue_id"] for _ in range(2)}
+    assert len(queue_ids) == len(till.payments) == len(till.nonces) == 2
+
+
+def test_other_bytes_are_another_purchase_while_the_first_is_open(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    till.faults(second("drop_after"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    assert till.buy(json={**MUSIC, "prompt": "Rain on tin"}).status_code == 200
+    assert len(till.payments) == 2
+    assert till.states() == ["signed", "settled"]
+
+
+@VERSIONS
+def test_a_named_purchase_is_recognised_by_its_name(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+    till.faults(second("drop_after"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy(extensions=named)
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.faults(second("drop_after"))
+        till.buy()
+    assert len(till.nonces) == 2, "the same request without the name is another purchase"
+    till.faults()
+    first = body_of(till.buy(extensions=named))["queue_id"]
+    assert first == till.jobs[0]["queue_id"]
+    assert len(till.payments) == 2
+
+
+def test_a_named_purchase_with_another_body_is_not_sent_the_old_payment(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+    till.faults(second("drop_after"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy(extensions=named)
+    with pytest.raises(PaymentUnsettled) as refused:
+        till.buy(json={**MUSIC, "prompt": "Rain on tin"}, extensions=named)
+    assert refused.value.money_moved == "unknown"
+    assert len(till.porter.values(QUEUE)) == 1
+    assert (len(till.nonces), len(till.jobs)) == (1, 1)
+
+
+def test_a_stated_price_is_the_most_that_is_paid(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    with pytest.raises(BudgetExceeded):
+        till.buy(extensions={"x402_audio": {"max_price": "0.68"}})
+    assert till.signer.authorizations == []
+    assert till.buy(extensions={"x402_audio": {"max_price": "0.69"}}).status_code == 200
+
+
+def test_a_price_above_the_policy_is_refused_unsigned(open_till: OpenTill) -> None:
+    till = open_till("direct-v1", policy=PaymentPolicy(max_amount="0.50"))
+    with pytest.raises(AboveMaximum) as refused:
+        till.buy()
+    assert refused.value.money_moved == "no"
+    assert (till.signer.authorizations, till.states()) == ([], [])
+
+
+def test_a_streamed_body_is_refused_before_paying(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"{}"
+
+    async def awaited() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    till.faults(every("status", {"status": 402, "body": "{}"}))
+    content: Any = awaited() if till.buyer.awaited else chunks()
+    with pytest.raises(PaymentRefused, match="streamed request body"):
+        till.buy(content=content, headers={"content-length": "2"})
+    assert (till.signer.authorizations, till.states()) == ([], [])
+
+
+@VERSIONS
+def test_a_500_after_settlement_is_answered_with_the_same_payment(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    till.faults(second("status_after", 500))
+    assert till.buy().status_code == 200
+    assert (len(till.nonces), till.payments[0]["sends"]) == (1, 2)
+    assert till.clock.waits == [0.5]
+
+
+@VERSIONS
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+def test_a_seller_that_stays_ill_after_settlement_leaves_it_unknown(
+    open_till: OpenTill, mode: str, status: int
+) -> None:
+    till = open_till(mode)
+    till.faults(*(FaultRule("status_after", QUEUE, nth=nth, value=status) for nth in range(2, 20)))
+    with pytest.raises(PaymentUnsettled) as unsettled:
+        till.buy()
+    assert (unsettled.value.money_moved, unsettled.value.retry) == ("unknown", "same_id")
+    assert f"{status}" in str(unsettled.value)
+    [payment] = till.payments
+    assert unsettled.value.nonce == payment["nonce"]
+    assert (len(till.nonces), payment["sends"], till.states()) == (1, 4, ["signed"])
+    till.faults()
+    assert till.buy().status_code == 200
+    assert (len(till.nonces), len(till.payments)) == (1, 1)
+
+
+@VERSIONS
+def test_a_402_after_the_payment_frees_nothing(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    till.faults(every("settlement_failed"))
+    for _ in range(2):
+        with pytest.raises(PaymentRejected) as rejected:
+            till.buy()
+        assert rejected.value.money_moved == "unknown"
+        assert rejected.value.error_reason == "transaction_failed"
+        assert till.states() == ["signed"]
+    till.faults()
+    assert till.buy().status_code == 200
+    assert len(till.nonces) == len(till.payments) == 1
+    assert len(set(till.porter.values(QUEUE))) == 1
+
+
+@VERSIONS
+def test_an_answer_without_a_receipt_stays_to_be_proven(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+    till.faults(every("no_receipt"))
+    answer = till.buy()
+    assert (answer.status_code, receipt_of(answer).state) == (200, "signed")
+    [hold] = till.ledger.holds()
+    assert hold.state == "signed" and hold.delivered_at is not None
+    assert till.ledger.allowances([Limit("wallet", "ever", Usdc(10**9))])[0].held == PRICE
+    till.buy()
+    assert len(till.payments) == 2, "delivered is delivered: an equal request buys anew"
+
+
+@VERSIONS
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_307_after_settlement_leaves_it_unknown(open_till: OpenTill, mode: str, follow: bool) -> None:
+    till = open_till(mode)
+    till.faults(second("redirect_after", till.server.origin))
+    with pytest.raises((PaymentRejected, PaymentUnsettled)) as unknown:
+        till.buy(follow=follow)
+    assert unknown.value.money_moved == "unknown"
+    assert (len(till.nonces), len(till.payments), till.states()) == (1, 1, ["signed"])
+    till.faults()
+    assert till.buy(follow=follow).status_code == 200
+    assert (len(till.nonces), len(till.payments)) == (1, 1)
+
+
+def test_a_payment_too_old_to_be_sent_is_not_sent_and_not_replaced(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    till.faults(second("drop_after"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    till.clock.at += 291
+    with pytest.raises(PaymentUnsettled):
+        till.buy()
+    till.clock.at += 3600
+    with pytest.raises(PaymentUnsettled):
+        till.buy()
+    assert (len(till.nonces), len(till.porter.values(QUEUE)), till.states()) == (1, 1, ["signed"])
+
+
+def test_retry_after_is_obeyed(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    ordered = {"status": 503, "headers": {"Retry-After": "7"}}
+    till.faults(second("status_after", ordered))
+    assert till.buy().status_code == 200
+    assert till.clock.waits == [7.0]
+
+
+def test_a_frozen_ledger_signs_nothing_and_sends_nothing_again(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    till.ledger.freeze("the owner said so")
+    with pytest.raises(Frozen) as stopped:
+        till.buy()
+    assert (stopped.value.money_moved, till.signer.authorizations) == ("no", [])
+    till.ledger.unfreeze("go on")
+    till.faults(FaultRule("drop_after", QUEUE, nth=2))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    till.ledger.freeze("again")
+    with pytest.raises(Frozen) as stopped:
+        till.buy()
+    assert stopped.value.money_moved == "unknown"
+    assert len(till.porter.values(QUEUE)) == 1
+
+
+def test_another_payee_than_the_pinned_one_is_refused(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    till.buy()
+    till.seller.pay_to = "0x" + "cd" * 20
+    with pytest.raises(PayeeRefused):
+        till.buy()
+    assert len(till.signer.authorizations) == 1
+
+
+class UsersTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """What a user has set up for a proxy, for certificates, for limits: it must carry every request."""
+
+    def __init__(self) -> None:
+        self._plain = httpx.HTTPTransport()
+        self._awaited = httpx.AsyncHTTPTransport()
+        self.carried: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.carried.append(request.url.path)
+        return self._plain.handle_request(request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.carried.append(request.url.path)
+        return await self._awaited.handle_async_request(request)
+
+    def close(self) -> None:
+        self._plain.close()
+
+    async def aclose(self) -> None:
+        await self._awaited.aclose()
+
+
+def test_every_request_goes_through_the_users_own_transport(open_till: OpenTill) -> None:
+    till, transport = open_till("direct-v2"), UsersTransport()
+
+    async def awaited() -> httpx.Response:
+        async with httpx.AsyncClient(auth=till.auth, transport=transport) as http:
+            return await http.post(till.url(QUEUE), json=MUSIC)
+
+    if till.buyer.awaited:
+        answer = asyncio.run(awaited())
+    else:
+        with httpx.Client(auth=till.auth, transport=transport) as http:
+            answer = http.post(till.url(QUEUE), json=MUSIC)
+    assert answer.status_code == 200
+    assert transport.carried == ["/api/v1" + QUEUE] * 2
+
+
+@VERSIONS
+def test_the_first_chunk_is_the_callers_before_the_last_may_be_sent(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+
+    def plain() -> tuple[bytes, bool, bytes]:
+        with (
+            httpx.Client(auth=till.auth, timeout=20) as http,
+            http.stream("GET", till.url("/stream")) as answer,
+        ):
+            chunks = answer.iter_raw()
+            first, held = next(chunks), not till.seller.release_stream.is_set()
+            till.seller.release_stream.set()
+            assert receipt_of(answer).amount == 10_000
+            return first, held, b"".join(chunks)
+
+    async def awaited() -> tuple[bytes, bool, bytes]:
+        async with (
+            httpx.AsyncClient(auth=till.auth, timeout=20) as http,
+            http.stream("GET", till.url("/stream")) as answer,
+        ):
+            chunks = answer.aiter_raw()
+            first, held = await anext(chunks), not till.seller.release_stream.is_set()
+            till.seller.release_stream.set()
+            return first, held, b"".join([chunk async for chunk in chunks])
+
+    first, held, rest = asyncio.run(awaited()) if till.buyer.awaited else plain()
+    assert held and first.startswith(b"chunk 1 of 3\n")
+    assert (first + rest).endswith(b"chunk 3 of 3\n")
+    assert len(till.payments) == 1
+
+
+LIMITS = (Limit("jobs", "day", Usdc(2 * PRICE + 1), source="flag"),)
+
+
+@VERSIONS
+def test_of_ten_payments_at_once_exactly_the_two_that_fit_are_made(
+    open_till: OpenTill, clock: WaitingClock, mode: str
+) -> None:
+    till = open_till(mode, limits=LIMITS)
+    bodies = [{**MUSIC, "prompt": f"Warm indie folk, take {number}"} for number in range(10)]
+
+    def one(body: dict[str, Any]) -> int:
+        with httpx.Client(auth=till.auth) as http:
+            try:
+                return http.post(till.url(QUEUE), json=body).status_code
+            except BudgetExceeded:
+                return 0
+
+    async def awaited() -> list[int]:
+        async def one_awaited(body: dict[str, Any]) -> int:
+            try:
+                return (await http.post(till.url(QUEUE), json=body)).status_code
+            except BudgetExceeded:
+                return 0
+
+        async with httpx.AsyncClient(auth=till.auth) as http:
+            return await asyncio.gather(*(one_awaited(body) for body in bodies))
+
+    if till.buyer.awaited:
+        ended = asyncio.run(awaited())
+    else:
+        with ThreadPoolExecutor(10) as pool:
+            ended = list(pool.map(one, bodies))
+    assert sorted(ended) == [0] * 8 + [200] * 2
+    assert len(till.payments) == len(till.signer.authorizations) == 2
+
+
+def test_four_processes_on_one_ledger_make_exactly_the_payments_that_fit(tmp_path: Path) -> None:
+    from x402_audio.sandbox import SandboxSeller, SandboxServer
+
+    with SandboxServer(SandboxSeller(mode="direct-v2")) as server:
+        command = [sys.executable, "-m", "tests.payment.spender", server.api_url, str(tmp_path / "ledger.db"), KEY]
+        root = Path(__file__).parents[2]
+        running = [
+            subprocess.Popen([*command, str(number)], cwd=root, stdout=subprocess.PIPE, text=True) for number in range(4)
+        ]
+        paid = [int(process.communicate(timeout=60)[0]) for process in running]
+        assert [process.returncode for process in running] == [0] * 4
+        books: dict[str, Any] = server.seller.books()
+    assert sum(paid) == len(books["payments"]) == 7
+    assert len({payment["nonce"] for payment in books["payments"]}) == 7
+
+
+def test_the_auth_shows_its_wallet_and_nothing_else(open_till: OpenTill, buyer: Buyer) -> None:
+    till = open_till("direct-v1")
+    assert repr(till.auth) == f"X402Auth(wallet={WALLET})"
+    assert isinstance(till.auth, httpx.Auth)
+    assert isinstance(till.auth, X402Auth)
