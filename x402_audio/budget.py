@@ -28,4 +28,6 @@ class Budget:
 
     def as_limit(self) -> Limit:
         """Raises ValueError for an amount that cannot be read."""
-        return Limit("jobs", self.window.value, Usdc.parse_usd(self.limit), scope=f"label:{self.name}", source="flag")
+        return Limit(
+            "jobs", self.window.value, Usdc.parse_usd(self.limit), scope=f"label:{self.name}", source="flag"
+        )

@@ -104,7 +104,9 @@ class AudioClient(_Front):
         random: Random = system_random,
         on_notice: OnNotice = ignore,
     ) -> None:
-        super().__init__(settings, signer=signer, ledger=ledger, clock=clock, random=random, on_notice=on_notice)
+        super().__init__(
+            settings, signer=signer, ledger=ledger, clock=clock, random=random, on_notice=on_notice
+        )
         self._http = http
         self._own_http = http is None
 
@@ -120,11 +122,16 @@ class AudioClient(_Front):
     def http(self) -> httpx.Client:
         if self._http is None:
             self._http = httpx.Client(
-                limits=_POOL, follow_redirects=False, mounts=dict.fromkeys(_LOOPBACK), verify=_tls(self.settings.api_url)
+                limits=_POOL,
+                follow_redirects=False,
+                mounts=dict.fromkeys(_LOOPBACK),
+                verify=_tls(self.settings.api_url),
             )
         return self._http
 
-    def generate(self, prompt: str, *, model: str, timeout: float = TIMEOUT_S, **wishes: Unpack[JobWishes]) -> Track:
+    def generate(
+        self, prompt: str, *, model: str, timeout: float = TIMEOUT_S, **wishes: Unpack[JobWishes]
+    ) -> Track:
         """Buy one track: price, gate, payment, waiting, file. timeout: seconds of waiting; the job goes on after it."""
         return run(self._verbs.generate(prompt, model, self._until(timeout), wishes), self.http, time.sleep)
 
@@ -198,7 +205,9 @@ class AudioClient(_Front):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -216,7 +225,9 @@ class AsyncAudioClient(_Front):
         random: Random = system_random,
         on_notice: OnNotice = ignore,
     ) -> None:
-        super().__init__(settings, signer=signer, ledger=ledger, clock=clock, random=random, on_notice=on_notice)
+        super().__init__(
+            settings, signer=signer, ledger=ledger, clock=clock, random=random, on_notice=on_notice
+        )
         self._http = http
         self._own_http = http is None
 
@@ -232,7 +243,10 @@ class AsyncAudioClient(_Front):
     def http(self) -> httpx.AsyncClient:
         if self._http is None:
             self._http = httpx.AsyncClient(
-                limits=_POOL, follow_redirects=False, mounts=dict.fromkeys(_LOOPBACK), verify=_tls(self.settings.api_url)
+                limits=_POOL,
+                follow_redirects=False,
+                mounts=dict.fromkeys(_LOOPBACK),
+                verify=_tls(self.settings.api_url),
             )
         return self._http
 

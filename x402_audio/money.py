@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Final
+from typing import Final, Self
 
 DECIMALS: Final = 6
 UINT256_MAX: Final = 2**256 - 1
@@ -22,7 +22,7 @@ class Usdc(int):
 
     __slots__ = ()
 
-    def __new__(cls, atomic: int) -> Usdc:
+    def __new__(cls, atomic: int) -> Self:
         if not isinstance(atomic, int) or isinstance(atomic, bool):
             raise TypeError("Usdc takes an integer of atomic units")
         return super().__new__(cls, atomic)

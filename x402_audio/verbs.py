@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack, cast
 
 import httpx
 
@@ -42,7 +43,7 @@ from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.payment.session import SellerSession
 from x402_audio.providers.catalog import ModelSpec, check_request
 from x402_audio.providers.prices import price_of
-from x402_audio.providers.provider import AudioRequest, Track, TransactionPage
+from x402_audio.providers.provider import AudioRequest, Track, TransactionPage, request_from
 from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
 from x402_audio.wiring import Wiring
 
@@ -165,7 +166,7 @@ class Verbs:
         if claimed is None:
             raise JobTakenOver(f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no")
         for hold in (yield from call(lambda: ledger.holds(job_id=job_id, states=("reserved",)))):
-            yield from call(lambda h=hold: ledger.void(h.id, evidence="cancelled before it was signed"))  # type: ignore[misc]
+            yield from call(partial(ledger.void, hold.id, evidence="cancelled before it was signed"))
         moved = yield from call(lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner"))
         yield from call(lambda: ledger.release(job_id, claimed.epoch))
         return moved
@@ -260,10 +261,8 @@ class Verbs:
         options = asdict(JobOptions.from_json(job.options))
         interval = options.pop("poll_interval")
         options.pop("folder")
-        wishes: JobWishes = {**audio, **options, "job_id": f"{job.id}-suggested"}  # type: ignore[typeddict-item]
-        if interval is not None:
-            wishes["poll_interval"] = float(interval)
-        return (yield from self.generate(prompt, model, until, wishes))
+        paced = {"job_id": f"{job.id}-suggested", "poll_interval": None if interval is None else float(interval)}
+        return (yield from self.generate(prompt, model, until, cast(JobWishes, {**audio, **options, **paced})))
 
     def _check_mine(self, job: JobRecord) -> None:
         if job.wallet.lower() != self._wiring.wallet.lower():
@@ -319,7 +318,7 @@ class Verbs:
 
     def seller(self) -> Flow[str]:
         session = self._session(self._wiring.settings.api_url)
-        return (yield from self._wiring.seller_kind(self._wiring.settings.api_url, session))
+        return (yield from self._wiring.seller_kind(session))
 
     def balance(self) -> Flow[BalanceReport]:
         wiring = self._wiring
@@ -383,7 +382,8 @@ class Verbs:
         urls |= {job.api_url for job in jobs}
         desks = []
         for url in sorted(urls):
-            desks.append((yield from self._desk(url, JobOptions())))
+            desk = yield from self._desk(url, JobOptions())
+            desks.append(desk)
         return (yield from reconcile(desks, self._wiring.wallet, self._wiring.chain))
 
     def inspect(self, url: str, method: str) -> Flow[InspectReport]:
@@ -407,14 +407,14 @@ class Verbs:
 
     def _desk(self, api_url: str, options: JobOptions) -> Flow[Desk]:
         session = self._session(api_url)
-        kind = yield from self._wiring.seller_kind(api_url, session)
-        return self._wiring.desk(api_url, kind, session, options)
+        kind = yield from self._wiring.seller_kind(session)
+        return self._wiring.desk(kind, session, options)
 
     def _desk_of(self, job: JobRecord) -> Desk:
         """The desk of a stored job: its own seller, whatever the settings name today."""
         session = self._session(job.api_url)
         options = JobOptions.from_json(job.options)
-        return self._wiring.desk(job.api_url, "direct" if job.provider == "direct" else "venice", session, options)
+        return self._wiring.desk("direct" if job.provider == "direct" else "venice", session, options)
 
 
 def _waits(error: X402AudioError | None) -> bool:
@@ -426,7 +426,7 @@ def _audio(prompt: str, model: str, wishes: Mapping[str, object]) -> AudioReques
     speed = asked.get("speed")
     if speed is not None:
         asked["speed"] = str(speed)
-    return AudioRequest(prompt=prompt, model=model, **asked)  # type: ignore[arg-type]
+    return request_from({"prompt": prompt, "model": model, **asked})
 
 
 def _options(wishes: JobWishes, *, loopback: bool) -> JobOptions:

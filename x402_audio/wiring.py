@@ -6,7 +6,7 @@ The only place that names concrete sellers. Everything is made when first needed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Final, Literal
 
 import httpx
@@ -95,7 +95,12 @@ class Wiring:
         has_wallet = bool(settings.private_key) or settings.keystore is not None or self._signer is not None
         if has_wallet and settings.venice_api_key and not self._said:
             self._said = True
-            self.on_notice(Notice("warning", "a wallet and an account key are set: the wallet pays (BILLING=account chooses the key)"))
+            self.on_notice(
+                Notice(
+                    "warning",
+                    "a wallet and an account key are set: the wallet pays (BILLING=account chooses the key)",
+                )
+            )
         return not has_wallet and bool(settings.venice_api_key)
 
     @property
@@ -114,18 +119,20 @@ class Wiring:
     def session(self, api_url: str) -> SellerSession:
         settings = self.settings
         profile = LEGACY_HEADERS if settings.header_profile == "legacy" else CURRENT_HEADERS
-        common = {"clock": self.clock, "random": self.random, "rates": self.rates, "profile": profile}
+        session = partial(
+            SellerSession, api_url, clock=self.clock, random=self.random, rates=self.rates, profile=profile
+        )
         if not self.on_account:
-            return SellerSession(api_url, signer=self.signer, **common)  # type: ignore[arg-type]
+            return session(signer=self.signer)
         origin = origin_of(httpx.URL(api_url))
         if origin not in (VENICE_ORIGIN, settings.account_origin):
             raise ConfigurationError(
                 f"the account key belongs to {settings.account_origin or VENICE_ORIGIN} and is not sent to {origin}",
                 next_step="name the origin beside the key, or use a wallet",
             )
-        return SellerSession(api_url, bearer=settings.venice_api_key, **common)  # type: ignore[arg-type]
+        return session(bearer=settings.venice_api_key)
 
-    def seller_kind(self, api_url: str, session: SellerSession) -> Flow[SellerKind]:
+    def seller_kind(self, session: SellerSession) -> Flow[SellerKind]:
         """Named, known by its origin, remembered, or asked once with a signed-in balance call. Raises ProtocolError."""
         named = self.settings.provider
         if named in ("venice", "direct"):
@@ -155,10 +162,17 @@ class Wiring:
                 next_step="name it: --provider venice or --provider direct",
             )
         yield from call(lambda: self.ledger.remember_seller(session.origin, kind))
-        self.on_notice(Notice("seller", f"{session.origin} is a {kind} seller", "", {"provider": kind, "origin": session.origin}))
+        self.on_notice(
+            Notice(
+                "seller",
+                f"{session.origin} is a {kind} seller",
+                "",
+                {"provider": kind, "origin": session.origin},
+            )
+        )
         return kind
 
-    def desk(self, api_url: str, kind: SellerKind, session: SellerSession, options: JobOptions) -> Desk:
+    def desk(self, kind: SellerKind, session: SellerSession, options: JobOptions) -> Desk:
         """Everything one job's steps need."""
         provider: Provider
         account: Account | None = None
@@ -190,7 +204,9 @@ class Wiring:
         payees = set(self.settings.payees) | ({options.payee} if options.payee else set())
         return PaymentPolicy(
             network=self.network,
-            max_amount=Usdc.parse_usd(options.max_price) if options.max_price and quoted is not None else None,
+            max_amount=Usdc.parse_usd(options.max_price)
+            if options.max_price and quoted is not None
+            else None,
             quoted=quoted,
             validity_s=self.settings.max_validity_s,
             allowed_payees=frozenset(payees),
@@ -222,7 +238,11 @@ class Wiring:
             if kept is None:
                 raise
             age = int((now - kept[1]) / 60)
-            self.on_notice(Notice("warning", f"the seller's model list could not be read; one from {age} min ago is used"))
+            self.on_notice(
+                Notice(
+                    "warning", f"the seller's model list could not be read; one from {age} min ago is used"
+                )
+            )
             return _unpack(kept[0])
         packed = write_json([spec.to_json() for spec in specs])
         yield from call(lambda: self.ledger.remember(key, packed))
@@ -244,7 +264,6 @@ class Wiring:
                 next_step="add funds to the account at the seller, then: x402-audio resume",
             )  # fmt: skip
 
-
     def _account(self, session: SellerSession) -> Flow[AccountBalance]:
         seller = Venice(billing="account", clock=self.clock)
         return seller.read_account_balance((yield from session.ask(seller.ask_key_limits())))
@@ -253,12 +272,17 @@ class Wiring:
         """What the key may spend, per currency in USD text."""
         held = yield from self._account(session)
         purses = {"usd": held.usd, "diem": held.diem, "bundled": held.bundled, "earned": held.earned}
-        return {"permitted": held.permitted, **{name: value.usd for name, value in purses.items() if value is not None}}
+        return {
+            "permitted": held.permitted,
+            **{name: value.usd for name, value in purses.items() if value is not None},
+        }
 
 
 def _unpack(text: str) -> dict[str, ModelSpec]:
     rows = read_json(text, bytes_max=16 << 20)
-    specs = [ModelSpec.from_json(row) for row in rows if isinstance(row, str)] if isinstance(rows, list) else []
+    specs = (
+        [ModelSpec.from_json(row) for row in rows if isinstance(row, str)] if isinstance(rows, list) else []
+    )
     return {spec.id: spec for spec in specs}
 
 

@@ -6,6 +6,7 @@ parked for funds, or unknown. Knows `Provider`, never a seller.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from x402_audio.errors import (
@@ -95,7 +96,7 @@ def _buy_on_credit(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             raise unsettled_draw(drawn.hold, outcome.message)
         if isinstance(outcome, Refused) and outcome.status == 422:
             raise (yield from _refused_content(desk, drawn, outcome))
-        yield from call(lambda d=drawn: desk.ledger.void(d.hold.id, evidence=_not_bought(d)))  # type: ignore[misc]
+        yield from call(partial(desk.ledger.void, drawn.hold.id, evidence=_not_bought(drawn)))
         if isinstance(outcome, Shortfall):
             shortfalls += 1
             yield from _after_shortfall(desk, job, outcome, shortfalls)

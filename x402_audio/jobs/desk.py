@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from x402_audio.clock import Clock, Random
 from x402_audio.flow import Flow
@@ -21,7 +22,7 @@ from x402_audio.payment.prepaid import Account
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.networks import Network
 from x402_audio.providers.catalog import ModelSpec
-from x402_audio.providers.provider import AudioRequest, Provider
+from x402_audio.providers.provider import AudioRequest, Provider, request_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class JobOptions:
 
     @classmethod
     def from_json(cls, text: str) -> JobOptions:
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in read_json_object(text).items() if name in known})  # type: ignore[arg-type]
+        stored = read_json_object(text)
+        known: dict[str, Any] = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
+        return cls(**known)
 
     def changed(self, given: Mapping[str, object]) -> JobOptions:
         """These with the given ones instead."""
@@ -107,4 +109,4 @@ class Desk:
 
 def audio_of(job: JobRecord) -> AudioRequest:
     """The request as it was stored."""
-    return AudioRequest(**read_json_object(job.request, bytes_max=1 << 20))  # type: ignore[arg-type]
+    return request_from(read_json_object(job.request, bytes_max=1 << 20))

@@ -31,6 +31,7 @@ EXTENSIONS: Final = {
 }  # fmt: skip
 DECODE_WHOLE_MAX: Final = 32 * 1024 * 1024
 """Files up to this size are decoded to their end; of longer ones the beginning is (their length is checked)."""
+_WAV_LENGTH_UNKNOWN: Final = 0x7FFF_0000
 _BLOCK_FRAMES: Final = 65_536
 _SAFE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -234,7 +235,7 @@ def decode(path: Path, job_id: str = "") -> tuple[float, tuple[str, ...]]:
                     break
             if sound.frames <= 0 or decoded == 0:
                 raise BadDownload("the audio has no sound in it", job_id=job_id)
-            if whole and decoded < sound.frames:
+            if whole and (decoded < sound.frames or _is_cut_wav(path)):
                 raise BadDownload("the audio breaks off before its end", job_id=job_id)
             return sound.frames / sound.samplerate, ()
     except soundfile.LibsndfileError:
@@ -251,6 +252,13 @@ def seconds_of(path: Path) -> float:
         return float(soundfile.info(path).duration)
     except soundfile.LibsndfileError:
         return 0.0
+
+
+def _is_cut_wav(path: Path) -> bool:
+    """The library plays what is there of a cut WAV as if it were all; a length that was streamed says nothing."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head[:4] == b"RIFF" and path.stat().st_size < int.from_bytes(head[4:], "little") + 8 < _WAV_LENGTH_UNKNOWN
 
 
 def _undecodable_container(path: Path) -> bool:

@@ -7,6 +7,7 @@ only for lack of evidence.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from x402_audio.errors import X402AudioError
 from x402_audio.flow import Flow, call
@@ -43,7 +44,7 @@ def reconcile(desks: Sequence[Desk], wallet: str, chain: ChainReader | None) -> 
         desk.warnings.clear()
     after = {}
     for hold in before:
-        after[hold.id] = (yield from call(lambda h=hold: ledger.hold(h.id))).state  # type: ignore[misc]
+        after[hold.id] = (yield from call(partial(ledger.hold, hold.id))).state
     return ReconcileReport(
         differences=tuple(differences),
         settled=tuple(h.id for h in before if after[h.id] == "settled"),
@@ -70,7 +71,7 @@ def _take_up_jobs(desks: Sequence[Desk], wallet: str, chain: ChainReader | None)
         if job.parked_reason != "unknown":
             continue
         desk = next((desk for desk in desks if desk.session.origin == job.origin), desks[0])
-        claimed = yield from call(lambda j=job: ledger.claim(j.id, desk.owner, LEASE_S))  # type: ignore[misc]
+        claimed = yield from call(partial(ledger.claim, job.id, desk.owner, LEASE_S))
         if claimed is None:
             continue
         try:

@@ -25,8 +25,9 @@ def inspect_answer(
         chosen = choose_requirement(terms, policy, payer=payer).index
     except (NoAcceptableRequirement, PaymentRefused) as error:
         note = error.message
-        for rejection in error.details.get("rejections", ()):  # type: ignore[attr-defined]
-            reasons[rejection.index] = rejection
+        listed = error.details.get("rejections")
+        if isinstance(listed, tuple):
+            reasons |= {rejection.index: rejection for rejection in listed}
     rows = [
         InspectedRequirement(
             index=entry.index, scheme=entry.scheme, network=entry.network, asset=entry.asset, pay_to=entry.pay_to,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from x402_audio.errors import SellerError
 from x402_audio.jsontext import Json, write_json
@@ -40,6 +40,11 @@ class AudioRequest:
     def digest(self, *, seller: str, wallet: str) -> str:
         """Hex SHA-256 over seller, wallet and every field: the job's identity besides its id."""
         return hashlib.sha256(write_json([seller, wallet, self.canonical()]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def request_from(asked: Mapping[str, Any]) -> AudioRequest:
+    """A request from its named fields. Raises TypeError for a field it does not have."""
+    return AudioRequest(**asked)
 
 
 @dataclass(frozen=True, slots=True)
