@@ -12,6 +12,19 @@ from tests.kill.tracer import build_shim
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--points", default="", help="kill only at these: pytest tests/kill --points 84,91 -k topup"
+    )
+
+
+@pytest.fixture(scope="session")
+def only_points(pytestconfig: pytest.Config) -> frozenset[int]:
+    """The points to replay; none named means all of them. Known only when pytest is started on this folder."""
+    words = str(pytestconfig.getoption("--points", default=""))
+    return frozenset(int(word) for word in words.split(",") if word)
+
+
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_shim(Path(__file__).with_name("shim.c"), tmp_path_factory.mktemp("shim"))
