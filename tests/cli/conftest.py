@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,6 +56,16 @@ class Ended:
 
 
 CommandLine = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between two asks are cut short; what is waited for still has to happen."""
+
+    def pause(seconds: float) -> None:
+        time.sleep(min(seconds, 0.02))
+
+    monkeypatch.setattr("x402_audio.client.time", SimpleNamespace(sleep=pause))
 
 
 @pytest.fixture

@@ -104,7 +104,6 @@ def test_a_command_line_that_cannot_be_meant_is_exit_2(
         ("PRIVATE_KEY", "", 2, "no wallet is set"),
         ("API_URL", "http://api.venice.ai/api/v1", 2, "must begin with https"),
         ("API_URL", "https://me:secret@api.venice.ai", 2, "user name or password"),
-        ("API_URL", "http://127.0.0.1:1/api/v1", 7, "did not answer"),
         ("MAX_PER_DAY", "-1", 2, "MAX_PER_DAY"),
         ("LEDGER", "postgresql://me:hunter2@db/x", 2, "not in this version"),
         ("NETWORK", "ethereum", 2, "NETWORK"),

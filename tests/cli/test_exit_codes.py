@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,12 +289,12 @@ def test_a_reader_that_went_away_is_no_error(open_shop: OpenShop) -> None:
     open_shop("venice")
     command = 'exec 3>&1; { "$0" -m x402_audio models 3>&-; echo $? >&3; } | true'
     ended = subprocess.run(
-        ["bash", "-c", command, os.sys.executable],
+        ["bash", "-c", command, sys.executable],
         env=environment(),
         capture_output=True,
         text=True,
         timeout=30,
-        check=True,  # type: ignore[attr-defined]
+        check=True,
     )
     assert ended.stdout == "0\n"
     assert "Traceback" not in ended.stderr and "BrokenPipe" not in ended.stderr

@@ -61,7 +61,7 @@ def budget_set(stage: Stage) -> Report:
         lines.append(f"a smaller one stands: {name_of(effective)}")
     if wish.purse == "top-ups" and wish.window == "payment" and wish.amount > 0:
         lines.append("top-ups of a day have their own limit: budget set --purse top-ups --window day")
-    return Report(_limit_fields(wish), lines)
+    return Report(record(wish), lines)
 
 
 def budget_drop(stage: Stage) -> Report:
@@ -74,11 +74,7 @@ def budget_drop(stage: Stage) -> Report:
             raise UsageError("the ledger has no such limit", next_step="see: x402-audio budget")
         confirm(stage.output, f"dropping {name_of(now)}", "drop")
         client.ledger.drop_limit(wish.purse, wish.scope, wish.window)
-    return Report(_limit_fields(now), [f"dropped: {name_of(now)}"])
-
-
-def _limit_fields(limit: Limit) -> dict[str, object]:
-    return record(limit)
+    return Report(record(now), [f"dropped: {name_of(now)}"])
 
 
 def _checked(limit: Limit) -> Limit:

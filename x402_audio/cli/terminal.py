@@ -46,7 +46,7 @@ class Terminal:
         elif self._mode == "bar":
             self._draw(notice)
         elif self._mode == "lines":
-            line = _line(notice)
+            line = _line(notice).rstrip()
             if line and line != self._told_progress:
                 self._say(line)
             self._told_progress = line if notice.kind == "progress" else ""
