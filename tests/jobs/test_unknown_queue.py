@@ -106,8 +106,8 @@ def test_nothing_is_sent_again_once_the_header_is_about_to_die(stage: OpenStage)
 
 def _unknown(shop: Stage, shopper: Shopper, model: str = "elevenlabs-music") -> None:
     shop.faults(FaultRule("drop_before", "/audio/queue", every=True))
+    seconds = None if model == "seed-audio-1-0" else 3
     with pytest.raises(PaymentUnsettled):
-        seconds = None if model == "seed-audio-1-0" else 3
         shopper.generate(job_id="k", model=model, duration_seconds=seconds)
     shop.faults()
 
@@ -204,7 +204,7 @@ def test_the_same_no_to_a_later_sending_leaves_it_unknown(stage: OpenStage, stat
 
 
 def test_too_many_requests_at_the_queue_is_waited_for_and_signed_in_anew(stage: OpenStage) -> None:
-    slow = {"status": 429, "headers": {"Retry-After": "7"}, "body": {"error": "Rate limit exceeded"}}
+    slow: Json = {"status": 429, "headers": {"Retry-After": "7"}, "body": {"error": "Rate limit exceeded"}}
     shop = stage(FaultRule("status", "/audio/queue", value=slow), credit=CREDIT)
     shopper = shop.shopper()
     began = shop.clock.at

@@ -1,0 +1,212 @@
+"""How a paid job can end without its track, and what is booked then."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.jobs.stage import QUOTE, CountingSigner, OpenStage, Shopper, Stage, usd
+from x402_audio.errors import (
+    ContentRejected,
+    JobExpired,
+    JobFailed,
+    JobParked,
+    JobTimedOut,
+    PaymentRefused,
+    X402AudioError,
+)
+from x402_audio.jsontext import Json
+from x402_audio.money import ZERO
+from x402_audio.sandbox import FaultRule
+
+CREDIT = usd("5")
+
+
+def _totals(shopper: Shopper) -> tuple[int, int]:
+    """(spent within the day, spent within the life of the books) by the jobs purse's own limits."""
+    found = {limit.limit.window: int(limit.spent) for limit in shopper.client.budget() if limit.limit.purse == "jobs"}
+    return found["day"], found["month"]
+
+
+def test_a_failed_job_is_known_by_its_refund_and_booked_once(stage: OpenStage) -> None:
+    shop = stage(FaultRule("fail_job"), credit=CREDIT)
+    shopper = shop.shopper()
+    began = shop.clock.at
+    with pytest.raises(JobFailed) as caught:
+        shopper.generate(job_id="k")
+    assert (caught.value.exit_code, caught.value.details["refunded"]) == (9, "yes")
+    assert shop.clock.at - began < 120, "the refund was there to be read"
+    assert shopper.job("k").refunded == "yes"
+    (hold,) = shopper.holds("k")
+    assert (hold.state, hold.refunded, shop.left()) == ("settled", QUOTE, CREDIT)
+
+    for _ in range(2):
+        assert shopper.reconcile().differences == ()
+    assert shopper.holds("k")[0].refunded == QUOTE
+    assert shopper.client.ledger.verify() == []
+
+
+def test_a_refund_never_gives_a_window_back(stage: OpenStage) -> None:
+    shop = stage(FaultRule("fail_job"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobFailed):
+        shopper.generate(job_id="k")
+    assert _totals(shopper)[0] == QUOTE
+
+
+def test_a_charge_without_delivery_is_called_lost_when_the_faults_last(stage: OpenStage) -> None:
+    shop = stage(FaultRule("charge_without_delivery"), credit=CREDIT)
+    shopper = shop.shopper()
+    began = shop.clock.at
+    with pytest.raises(JobFailed) as caught:
+        shopper.generate(job_id="k", timeout=3600)
+    assert (caught.value.exit_code, caught.value.money_moved) == (9, "yes")
+    assert caught.value.details["refunded"] == "no"
+    assert 600 <= shop.clock.at - began < 900
+    assert shopper.holds("k")[0].refunded == ZERO
+
+
+def test_faults_that_pass_are_no_failure(stage: OpenStage) -> None:
+    """Nine minutes of 503, then the track."""
+    shop = stage(credit=CREDIT, job_seconds=5)
+    shopper = shop.shopper()
+    shop.faults(FaultRule("status", "/audio/retrieve", every=True, value=503))
+    shop.clock.later(540, shop.faults)
+    assert shopper.generate(job_id="k", timeout=3600).completed
+    assert (len(shop.jobs), shop.left()) == (1, CREDIT - QUOTE)
+
+
+def test_faults_with_work_between_them_do_not_add_up(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT, job_seconds=1500)
+    shopper = shop.shopper()
+    broken = FaultRule("status", "/audio/retrieve", every=True, value=503)
+    for at in (100, 800):
+        shop.clock.later(at, lambda: shop.faults(broken))
+        shop.clock.later(at + 400, shop.faults)
+    assert shopper.generate(job_id="k", timeout=7200).completed
+
+
+def test_three_losses_in_a_row_stop_the_seller(stage: OpenStage) -> None:
+    shop = stage(FaultRule("charge_without_delivery", every=True), credit=CREDIT)
+    shopper = shop.shopper()
+    for name in "abc":
+        with pytest.raises(JobFailed):
+            shopper.generate(job_id=name, again=True, timeout=3600)
+    shop.faults()
+    with pytest.raises(PaymentRefused, match="not delivered") as caught:
+        shopper.generate(job_id="d", again=True)
+    assert caught.value.exit_code == 3
+    assert len(shop.jobs) == 3
+    shopper.client.ledger.lift(shop.wallet, shop.server.origin, "seller", "the owner said so")
+    assert shopper.resume("d").completed
+
+
+def test_a_delivery_between_losses_does_not_stop_the_seller(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    for name in "abcd":
+        if name == "b":
+            shop.faults()
+            shopper.generate(job_id=name, again=True)
+            continue
+        shop.faults(FaultRule("charge_without_delivery"))
+        with pytest.raises(JobFailed):
+            shopper.generate(job_id=name, again=True, timeout=3600)
+    shop.faults()
+    assert shopper.generate(job_id="e", again=True).completed
+
+
+def _suggested(shop: Stage, shopper: Shopper) -> None:
+    assert len(shop.jobs) == 1
+    track = shopper.resume("k", use_suggestion=True)
+    assert (track.completed, track.job_id) == (True, "k-suggested")
+    assert '"A calm piece for piano"' in shopper.job("k-suggested").request
+    assert (len(shop.jobs), shop.left()) == (2, CREDIT - QUOTE)
+
+
+def test_content_refused_at_the_queue_call_costs_nothing_and_the_suggestion_is_kept(stage: OpenStage) -> None:
+    shop = stage(FaultRule("refuse_content", value="A calm piece for piano"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(ContentRejected) as caught:
+        shopper.generate(job_id="k")
+    assert (caught.value.exit_code, caught.value.money_moved, caught.value.owner) == (7, "no", "agent")
+    assert caught.value.suggested_prompt == "A calm piece for piano"
+    assert [hold.state for hold in shopper.holds("k")] == ["void"]
+    _suggested(shop, shopper)
+
+
+def test_content_refused_at_a_retrieve_is_refunded_and_the_suggestion_is_kept(stage: OpenStage) -> None:
+    shop = stage(FaultRule("refuse_content", "/audio/retrieve", value="A calm piece for piano"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(ContentRejected) as caught:
+        shopper.generate(job_id="k")
+    assert caught.value.suggested_prompt == "A calm piece for piano"
+    assert shopper.holds("k")[0].refunded == QUOTE
+    _suggested(shop, shopper)
+
+
+def test_a_refusal_whose_charge_stands_is_unknown(stage: OpenStage) -> None:
+    """The 422 is answered, but the job was opened and charged."""
+    refusal: Json = {"status": 422, "body": {"error": "no"}}
+    shop = stage(FaultRule("status_after", "/audio/queue", value=refusal), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(X402AudioError) as caught:
+        shopper.generate(job_id="k")
+    assert caught.value.exit_code == 8
+    assert shopper.resume("k").completed
+    assert (len(shop.jobs), shop.left()) == (1, CREDIT - QUOTE)
+
+
+def test_without_a_suggestion_there_is_nothing_to_use(stage: OpenStage) -> None:
+    shop = stage(FaultRule("fail_job"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobFailed):
+        shopper.generate(job_id="k")
+    with pytest.raises(X402AudioError) as caught:
+        shopper.resume("k", use_suggestion=True)
+    assert caught.value.exit_code == 2
+    assert len(shop.jobs) == 1
+
+
+def test_media_that_expired_is_the_end_and_is_not_bought_again(stage: OpenStage) -> None:
+    shop = stage(FaultRule("expire_media"), credit=CREDIT)
+    shopper = shop.shopper()
+    for _ in range(2):
+        with pytest.raises(JobExpired) as caught:
+            shopper.generate(job_id="k")
+        assert (caught.value.exit_code, caught.value.money_moved) == (9, "yes")
+    assert shopper.job("k").state == "expired"
+    assert len(shop.jobs) == 1
+
+
+def test_the_end_of_our_waiting_is_not_the_end_of_the_job(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT, job_seconds=100)
+    shopper = shop.shopper()
+    with pytest.raises(JobTimedOut) as caught:
+        shopper.generate(job_id="k", timeout=20)
+    assert (caught.value.exit_code, caught.value.money_moved) == (10, "yes")
+    assert shopper.resume("k").completed
+    assert len(shop.jobs) == 1
+
+
+def test_a_job_older_than_a_day_waits_for_time_and_goes_on_when_asked(stage: OpenStage) -> None:
+    shop, signer = stage(credit=CREDIT, job_seconds=25 * 3600), CountingSigner()
+    shopper = shop.shopper(signer=signer)
+    with pytest.raises(JobTimedOut):
+        shopper.generate(job_id="k", timeout=10)
+    shop.clock.wait(24 * 3600)
+    with pytest.raises(JobParked) as caught:
+        shopper.resume("k")
+    assert (caught.value.exit_code, caught.value.details["reason"]) == (10, "time")
+    shop.clock.wait(3600)
+    assert shopper.resume("k").completed
+
+
+def test_a_lease_outlives_a_long_wait_between_two_polls(stage: OpenStage) -> None:
+    """The seller says ten minutes: nobody else may take the job for abandoned meanwhile."""
+    shop = stage(credit=CREDIT, job_seconds=600)
+    shopper = shop.shopper()
+    seen: list[bool] = []
+    for at in range(60, 600, 60):
+        shop.clock.later(at, lambda: seen.append(shopper.client.ledger.claim("k", "other:owner:1:1", 10) is None))
+    assert shopper.generate(job_id="k").completed
+    assert seen == [True] * 9

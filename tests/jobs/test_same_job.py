@@ -1,0 +1,153 @@
+"""The caller's job id is the key of the purchase: the same again costs nothing, whoever asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.stage import FLOOR, PROMPT, QUOTE, OpenStage, usd
+from x402_audio.errors import (
+    BadDownload,
+    ContentRejected,
+    InsufficientBalance,
+    JobConflict,
+    JobFailed,
+    OpenJobExists,
+    UnknownJob,
+)
+from x402_audio.sandbox import FaultRule
+from x402_audio.verbs import JobWishes
+
+CREDIT = usd("5")
+
+
+def test_a_completed_job_returns_its_file_and_asks_nobody(stage: OpenStage) -> None:
+    shop = stage()
+    first = shop.shopper().generate(job_id="k", max_top_up="5")
+    before = shop.asked()
+    again = shop.shopper().generate(job_id="k", max_top_up="5")
+    assert (again.path, again.sha256, again.queue_id) == (first.path, first.sha256, first.queue_id)
+    assert shop.asked() == before
+    assert (len(shop.payments), len(shop.jobs)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wishes"),
+    [
+        ("Something else entirely", JobWishes(job_id="k")),
+        (PROMPT, JobWishes(job_id="k", duration_seconds=4)),
+        (PROMPT, JobWishes(job_id="k", instrumental=True)),
+    ],
+)
+def test_the_same_id_with_another_request_is_refused_and_nothing_is_sent(
+    stage: OpenStage, prompt: str, wishes: JobWishes
+) -> None:
+    shop = stage(credit=CREDIT)
+    shop.shopper().generate(job_id="k")
+    before = shop.asked()
+    with pytest.raises(JobConflict) as caught:
+        shop.shopper().generate(prompt, **wishes)
+    assert (caught.value.exit_code, caught.value.money_moved) == (2, "no")
+    assert shop.asked() == before
+
+
+def test_a_completed_job_whose_file_is_gone_names_path_and_hash_and_buys_nothing(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    track = shopper.generate(job_id="k")
+    Path(track.path).unlink()
+    before = shop.asked()
+    with pytest.raises(BadDownload) as caught:
+        shopper.generate(job_id="k")
+    assert (caught.value.exit_code, caught.value.retry) == (9, "never")
+    assert (caught.value.details["path"], caught.value.details["sha256"]) == (track.path, track.sha256)
+    assert shop.asked() == before
+
+
+def test_a_failed_and_refunded_job_is_a_new_attempt(stage: OpenStage) -> None:
+    shop = stage(FaultRule("fail_job"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobFailed) as caught:
+        shopper.generate(job_id="k")
+    assert caught.value.details["refunded"] == "yes"
+    assert shopper.generate(job_id="k").completed
+    assert shopper.job("k").attempts == 2
+    assert [job["refund_atomic"] for job in shop.jobs] == [QUOTE, 0]
+    assert shop.left() == CREDIT - QUOTE
+
+
+def test_a_job_that_failed_and_was_not_refunded_is_never_bought_again(stage: OpenStage) -> None:
+    shop = stage(FaultRule("charge_without_delivery"), credit=CREDIT)
+    shopper = shop.shopper()
+    for _ in range(2):
+        with pytest.raises(JobFailed) as caught:
+            shopper.generate(job_id="k")
+        assert (caught.value.exit_code, caught.value.money_moved) == (9, "yes")
+        assert caught.value.details["refunded"] == "no"
+    assert len(shop.jobs) == 1
+
+
+def test_a_refusal_that_cost_nothing_says_so_when_it_is_asked_for_again(stage: OpenStage) -> None:
+    shop = stage(FaultRule("refuse_content", value="A calm piece for piano"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(ContentRejected):
+        shopper.generate(job_id="k")
+    with pytest.raises(JobFailed) as caught:
+        shopper.resume("k")
+    assert caught.value.money_moved == "no"
+    assert "same --job-id" in caught.value.next_step
+
+
+def test_an_equal_open_request_without_an_id_is_named_and_again_buys_it(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT, job_seconds=30)
+    shopper = shop.shopper()
+    shopper.submit(job_id="first")
+    shopper.work(timeout=5)
+    with pytest.raises(OpenJobExists) as caught:
+        shopper.generate()
+    assert (caught.value.exit_code, caught.value.details["job_id"]) == (3, "first")
+    assert shopper.generate(again=True).completed
+    assert shopper.resume("first").completed
+    assert len(shop.jobs) == 2
+
+
+def test_an_equal_request_an_hour_later_is_another_one(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT, job_seconds=7200)
+    shopper = shop.shopper()
+    shopper.submit(job_id="first")
+    shopper.work(timeout=5)
+    shop.clock.wait(3601)
+    shopper.submit()
+    assert len(shopper.client.jobs()) == 2
+
+
+def test_resume_of_an_unknown_id_sends_nothing(stage: OpenStage) -> None:
+    shop = stage()
+    with pytest.raises(UnknownJob) as caught:
+        shop.shopper().resume("nobody")
+    assert caught.value.exit_code == 2
+    assert shop.asked() == {}
+
+
+def test_a_parked_job_is_taken_up_by_its_id_with_another_output(stage: OpenStage, tmp_path: Path) -> None:
+    shop = stage()
+    with pytest.raises(InsufficientBalance):
+        shop.shopper().generate(job_id="k", output=tmp_path / "one.mp3")
+    shop.credit("0.79")
+    shop.clock.wait(3)
+    track = shop.shopper().resume("k", output=str(tmp_path / "two.mp3"))
+    assert (track.path, shop.left()) == (str(tmp_path / "two.mp3"), FLOOR)
+    assert not (tmp_path / "one.mp3").exists()
+
+
+def test_cancel_ends_what_is_not_paid_and_the_id_can_be_bought_after_all(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.submit(job_id="k")
+    assert shopper.play(shopper.verbs.cancel("k")).state == "cancelled"
+    with pytest.raises(JobFailed) as caught:
+        shopper.resume("k")
+    assert caught.value.money_moved == "no"
+    assert shopper.generate(job_id="k").completed
+    assert len(shop.jobs) == 1
