@@ -73,9 +73,9 @@ def draw_credit(
         hold = yield from call(lambda: ledger.open_hold(session.wallet, draw.identity))
         secret: Secret | None = None
         if hold is None or hold.state == "reserved":
-            secret, hold = yield from _commit(ledger, session, draw, limits, hold, network, asset, environment, now)
+            secret, hold = yield from _commit(ledger, session, draw, limits, hold, network, asset, environment)
         else:
-            hold, secret = yield from _stored(ledger, session, hold, now)
+            hold, secret = yield from _stored(ledger, hold, now)
         while True:
             if secret is None:
                 return Drawn(Unclear("the stored sign-in is no longer fit to be sent"), hold, first=False, response=None)
@@ -89,7 +89,7 @@ def draw_credit(
             if hold.sends > RESENDS_MAX:
                 return Drawn(outcome, hold, first, response)
             yield from sleep(float(2 ** (hold.sends - 1)))
-            hold, secret = yield from _stored(ledger, session, hold, now)
+            hold, secret = yield from _stored(ledger, hold, now)
     finally:
         session.release(slot)
 
@@ -103,7 +103,6 @@ def _commit(
     network: str,
     asset: str,
     environment: str,
-    now: Callable[[], float],
 ) -> Flow[tuple[Secret, Hold]]:
     """Commit the hold with its token, then the header, both before anything leaves."""
     if hold is not None:  # reserved and never sent: its token was never shown to anybody
@@ -125,9 +124,7 @@ def _commit(
     return secret, (yield from call(lambda: ledger.depart(made.id, kept)))
 
 
-def _stored(
-    ledger: Ledger, session: SellerSession, hold: Hold, now: Callable[[], float]
-) -> Flow[tuple[Hold, Secret | None]]:
+def _stored(ledger: Ledger, hold: Hold, now: Callable[[], float]) -> Flow[tuple[Hold, Secret | None]]:
     """Count another sending of the stored header, if it may still be sent."""
     if hold.kind != "credit" or hold.sends > RESENDS_MAX or now() >= hold.valid_before - EXPIRY_MARGIN_S:
         return hold, None
@@ -141,10 +138,7 @@ def _stored(
 def _send(
     session: SellerSession, ask: Ask, hold: Hold, secret: Secret, read: Callable[[Answer], Outcome]
 ) -> Flow[tuple[Outcome, httpx.Response | None]]:
-    if hold.kind == "credit":
-        name = str(read_json_object(hold.envelope)["header"])
-    else:
-        name = "Authorization"
+    name = str(read_json_object(hold.envelope)["header"]) if hold.kind == "credit" else "Authorization"
     try:
         response = yield from session.send_in_slot(ask, {name: secret})
     except httpx.TransportError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import httpx
@@ -204,7 +205,7 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
         if hold.state == "signed" and account.clock.now() >= hold.valid_before - RESEND_MARGIN_S:
             break
         name, secret = yield from payer.leave(hold)
-        hold = yield from call(lambda: account.ledger.hold(hold.id))
+        hold = yield from call(partial(account.ledger.hold, hold.id))
         _tell(account, hold)
         pause = 0.5 * 2 ** (attempt - 1)
         try:
@@ -313,9 +314,11 @@ def _await_credit(account: Account, hold: Hold) -> Flow[None]:
             reading = yield from trusted_credit(account, fresh_s=0.0)
         except X402AudioError:
             reading = None
-        if reading is not None and reading.trust == "agreed":
-            if reading.balance >= expected or (yield from _row_of(account, hold)) is not None:
-                return
+        agreed = reading is not None and reading.trust == "agreed"
+        if reading is not None and agreed and reading.balance >= expected:
+            return
+        if agreed and (yield from _row_of(account, hold)) is not None:
+            return
         if account.clock.monotonic() >= end:
             break
         yield from sleep(2.0)
