@@ -15,7 +15,7 @@ import hashlib
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -384,8 +384,10 @@ class X402Auth(httpx.Auth):
             raise InsufficientBalance(
                 f"credit lacks {missing}", balance=reading.balance, needed=needed, missing=missing, suggested_top_up=missing
             )
+        # What one top-up may be is the owner's limit in the ledger (none: off); `max_amount` is about a purchase.
+        policy = replace(self._policy, max_amount=None, quoted=None)
         wish = TopUp(missing=missing, amount=None, limits=self._limits, allowed=True, label=self._label)
-        yield from top_up(account, self._payer, self._policy, wish)
+        yield from top_up(account, self._payer, policy, wish)
 
 
 class _Held(SellerSession):
