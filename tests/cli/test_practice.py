@@ -126,14 +126,18 @@ class TestTerminal:
         return said
 
     def test_a_payee_is_shown_short_and_a_resend_as_the_same_payment(self) -> None:
-        data = {
-            "kind": "direct",
-            "amount_atomic": 690000,
-            "pay_to": "0x1234567890123456789012345678901234567890",
-        }
-        assert self.lines(
-            Notice("payment", "", "j", data), Notice("payment", "", "j", {**data, "resend": True})
-        ) == ["payment    $0.69 to 0x1234…7890", "payment    $0.69 to 0x1234…7890, the same one again"]
+        payee = "0x1234567890123456789012345678901234567890"
+        first, again = (
+            Notice(
+                "payment",
+                "",
+                "j",
+                {"kind": "direct", "amount_atomic": 690000, "pay_to": payee, "resend": resend},
+            )
+            for resend in (False, True)
+        )
+        line = "payment    $0.69 to 0x1234…7890"
+        assert self.lines(first, again) == [line, f"{line}, the same one again"]
 
     def test_progress_carries_the_sellers_own_estimate_and_is_not_repeated(self) -> None:
         same = Notice("progress", "working", "j", {"average_s": 20.0, "elapsed_s": 4.0})

@@ -31,11 +31,17 @@ def write(name: str, text: str, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def load(env: dict[str, str] | None = None, **rest: object) -> Settings:
+def load(
+    env: dict[str, str] | None = None,
+    *,
+    env_file: str | None = None,
+    flags: dict[str, str] | None = None,
+    sandbox: bool = False,
+) -> Settings:
     """With names as they stand in the environment, the prefix left out."""
-    named = {name if name in ("EVM_PRIVATE_KEY", "WALLET_KEY") else f"X402_AUDIO_{name}": value
-             for name, value in (env or {}).items()}  # fmt: skip
-    return load_settings(env=named, **rest)  # type: ignore[arg-type]
+    bare = ("EVM_PRIVATE_KEY", "WALLET_KEY")
+    named = {name if name in bare else f"X402_AUDIO_{name}": value for name, value in (env or {}).items()}
+    return load_settings(env=named, env_file=env_file, flags=flags, sandbox=sandbox)
 
 
 def amount(settings: Settings, name: str) -> str | None:
