@@ -29,7 +29,10 @@ PAID: Final = ("queued", "ready", "saved")
 def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> Flow[None]:
     """Return when credit covers price and floor. Raises InsufficientBalance with the amount missing."""
     needed = price + desk.provider.floor
+    started = yield from call(desk.ledger.now)
     reading = yield from _reading(desk, account, job, needed)
+    if reading.read_at < started and not _covers(reading, price, needed):
+        reading = yield from _reading(desk, account, job, needed, fresh_s=0.0)  # nothing is decided on an old no
     reading = yield from _after_neighbours(desk, account, job, needed, reading)
     if _covers(reading, price, needed):
         return
@@ -161,9 +164,11 @@ def top_ups_on(desk: Desk, limits: Sequence[Limit]) -> bool:
     return any((limit.purse, limit.window) == TOP_UP_SOURCES and limit.amount > 0 for limit in effective)
 
 
-def _reading(desk: Desk, account: Account, job: JobRecord, needed: Usdc) -> Flow[Reading]:
+def _reading(
+    desk: Desk, account: Account, job: JobRecord, needed: Usdc, *, fresh_s: float = 2.0
+) -> Flow[Reading]:
     try:
-        reading = yield from trusted_credit(account)
+        reading = yield from trusted_credit(account, fresh_s=fresh_s)
     except ProtocolError as error:
         raise InsufficientBalance(
             f"the seller's balance cannot be trusted ({error.message}); nothing is bought on it",

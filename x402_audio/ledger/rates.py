@@ -141,6 +141,7 @@ class Rates:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_S)
         try:
             db.execute("PRAGMA synchronous = OFF")
+            db.execute("PRAGMA journal_mode = MEMORY")  # a torn file costs a ticket or a place, never money
             db.execute("BEGIN IMMEDIATE")
             for statement in _TABLES.split(";\n"):
                 db.execute(statement)
