@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import BUY, PROMPT, RESUME, CommandLine, Shop, environment, start
+from x402_audio.cli.output import worst
 from x402_audio.sandbox import FaultPlan, FaultRule
 
 OpenShop = Callable[..., Shop]
@@ -260,6 +261,14 @@ def test_resume_of_many_ends_with_the_most_severe(cli: CommandLine, open_shop: O
     rows = {row["job_id"]: row for row in ended.json["result"]["jobs"]}
     assert rows["a"]["exitCode"] == 9
     assert rows["b"]["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [((), 0), ((0, 10), 10), ((9, 8, 0), 8), ((2, 4, 5, 7), 4), ((3, 6, 9), 9), ((7, 10, 2), 2)],
+)
+def test_of_many_the_most_severe_is_the_exit_code(codes: tuple[int, ...], code: int) -> None:
+    assert worst(codes) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -73,7 +73,7 @@ def test_the_sandbox_is_found_by_the_flag_and_uses_nothing_of_ours(
     assert told["command"].startswith("x402-audio --sandbox generate ")
 
 
-def test_a_closed_sandbox_is_no_longer_found(cli: CommandLine) -> None:
+def test_a_closed_sandbox_is_no_longer_found(cli: CommandLine, tmp_path: Path) -> None:
     with start("sandbox", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -81,6 +81,7 @@ def test_a_closed_sandbox_is_no_longer_found(cli: CommandLine) -> None:
         process.communicate(timeout=20)
     ended = cli("--sandbox", "balance")
     assert ended.code == 2
+    assert not (tmp_path / "state" / "sandbox" / "sandbox.json").exists()
     assert "next: in another terminal: x402-audio sandbox" in ended.err
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import BUY, KEY, PROMPT, RESUME, CommandLine, Shop
+from x402_audio.cli.output import plain
 from x402_audio.sandbox import FaultRule
 
 OpenShop = Callable[..., Shop]
@@ -95,6 +96,10 @@ def test_a_key_typed_as_a_word_is_not_repeated(cli: CommandLine) -> None:
         ended = cli(*words)
         assert ended.code == 2
         assert KEY[2:] not in ended.err + ended.out
+
+
+def test_whatever_is_said_is_one_printable_line() -> None:
+    assert plain("no\n\x1b[2Kmoney moved:\u202e yes\r") == "no  [2Kmoney moved:  yes "
 
 
 def test_a_sellers_text_cannot_forge_lines_or_move_the_cursor(seeded: Shop, cli: CommandLine) -> None:
