@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from x402_audio.errors import NoAcceptableRequirement, PaymentRefused
+from x402_audio.errors import PaymentRefused
 from x402_audio.payment.policy import PaymentPolicy, choose_requirement
 from x402_audio.protocol.address import ZERO_ADDRESS
 from x402_audio.protocol.requirements import Rejection, read_payment_required
@@ -12,7 +12,13 @@ from x402_audio.reports import InspectedRequirement, InspectReport
 
 
 def inspect_answer(
-    url: str, status: int, headers: Mapping[str, str], body: bytes, policy: PaymentPolicy, *, payer: str = ZERO_ADDRESS
+    url: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    policy: PaymentPolicy,
+    *,
+    payer: str = ZERO_ADDRESS,
 ) -> InspectReport:
     """What this answer asks for. Raises ProtocolError when it cannot be read as terms."""
     if status != 402:
@@ -23,7 +29,7 @@ def inspect_answer(
     note = ""
     try:
         chosen = choose_requirement(terms, policy, payer=payer).index
-    except (NoAcceptableRequirement, PaymentRefused) as error:
+    except PaymentRefused as error:
         note = error.message
         listed = error.details.get("rejections")
         if isinstance(listed, tuple):
@@ -36,11 +42,15 @@ def inspect_answer(
         for entry in terms.requirements
     ]  # fmt: skip
     rows += [
-        InspectedRequirement(rejection.index, "", "", "", "", None, False, f"{rejection.reason}: {rejection.detail}")
+        InspectedRequirement(
+            rejection.index, "", "", "", "", None, False, f"{rejection.reason}: {rejection.detail}"
+        )
         for rejection in terms.rejections
         if rejection.index not in {entry.index for entry in terms.requirements}
     ]
-    return InspectReport(url, status, terms.version, tuple(sorted(rows, key=lambda row: row.index)), chosen, note)
+    return InspectReport(
+        url, status, terms.version, tuple(sorted(rows, key=lambda row: row.index)), chosen, note
+    )
 
 
 def inspect_document(document: bytes, policy: PaymentPolicy) -> InspectReport:
