@@ -109,7 +109,9 @@ def run(flow: Flow[T], http: httpx.Client, wait: Sleeper) -> T:
         flow.close()
 
 
-def _after(flow: Flow[T], step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper) -> Step:
+def _after(
+    flow: Flow[T], step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper
+) -> Step:
     """Do one step and ask the flow for the next. A frame of its own: what a step gave may be secret."""
     try:
         result = _do(step, http, streams, wait)

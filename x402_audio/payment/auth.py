@@ -113,7 +113,13 @@ class X402Auth(httpx.Auth):
         self._label = label
         self._environment = environment
         self._payer = Payer(
-            signer, ledger, limits=limits, clock=self._clock, random=random, environment=environment, chain=chain
+            signer,
+            ledger,
+            limits=limits,
+            clock=self._clock,
+            random=random,
+            environment=environment,
+            chain=chain,
         )
         self._accounts = {origin_of(httpx.URL(entry.api_url)): self._account(entry) for entry in prepaid}
 
@@ -215,7 +221,9 @@ class X402Auth(httpx.Auth):
                 return
             check_same_origin(request.url, response.request.url)
             if response.request.url != request.url:
-                raise ForeignOrigin("the request was redirected before payment was asked; ask that URL itself")
+                raise ForeignOrigin(
+                    "the request was redirected before payment was asked; ask that URL itself"
+                )
             if digest is None:
                 raise PaymentRefused(
                     "a streamed request body cannot be sent twice, so it is not paid for",
@@ -257,7 +265,9 @@ class X402Auth(httpx.Auth):
         then, now = httpx.URL(opened.resource), request.url
         same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))
         if not same or then.path != now.path or (opened.kind == "direct" and then != now):
-            raise unsettled(opened, "an open purchase of this name is for another request; name this one otherwise")
+            raise unsettled(
+                opened, "an open purchase of this name is for another request; name this one otherwise"
+            )
         return opened
 
     def _stated(self, request: httpx.Request) -> Mapping[str, Any]:
@@ -288,13 +298,17 @@ class X402Auth(httpx.Auth):
             return
         if path in _FREE_PATHS or request.method == "GET":
             token = account.session.token()
-            attach(request, {account.session.profile.sign_in: account.session.sign_in(str(request.url), token)})
+            attach(
+                request, {account.session.profile.sign_in: account.session.sign_in(str(request.url), token)}
+            )
             yield from send(request, stream=True)
             return
         if path == "/x402/top-up":
             raise PaymentRefused("top-ups are made by the client or the command, not by a request of yours")
         if request.method != "POST" or not request.url.path.startswith(base):
-            raise PaymentRefused(f"{request.method} {request.url.path} is no call of this seller's that may be paid")
+            raise PaymentRefused(
+                f"{request.method} {request.url.path} is no call of this seller's that may be paid"
+            )
         yield from self._draw(request, account, entry, path)
 
     def _draw(self, request: httpx.Request, account: Account, entry: Prepaid, path: str) -> Flow[None]:
@@ -319,7 +333,7 @@ class X402Auth(httpx.Auth):
         model = _model_of(request)
         opened = yield from self._opened(request, identity, digest)
         if opened is None:
-            yield from self._ensure(account, entry, price, seller.floor, identity)
+            yield from self._ensure(account, entry, price, seller.floor)
         ask = Ask("POST", path, body=None, signed=True, route="queue")
         held = _Held(account.session, request, ask)
         draw = Draw(
@@ -336,9 +350,16 @@ class X402Auth(httpx.Auth):
     def _book(self, drawn: Drawn) -> Flow[None]:
         hold, outcome = drawn.hold, drawn.outcome
         if isinstance(outcome, Unclear) or (isinstance(outcome, Refused) and outcome.status == 422):
-            text = outcome.message if isinstance(outcome, Unclear) else "the content was refused; a charge may stand"
+            text = (
+                outcome.message
+                if isinstance(outcome, Unclear)
+                else "the content was refused; a charge may stand"
+            )
             raise PaymentUnsettled(
-                f"{text}; {hold.amount} may have been drawn", hold_id=hold.id, nonce="", valid_before=hold.valid_before
+                f"{text}; {hold.amount} may have been drawn",
+                hold_id=hold.id,
+                nonce="",
+                valid_before=hold.valid_before,
             )
         assert drawn.response is not None
         if isinstance(outcome, Queued):
@@ -347,7 +368,9 @@ class X402Auth(httpx.Auth):
             )
             drawn.response.extensions[RECEIPT] = receipt_for(booked)
             return
-        yield from call(lambda: self._ledger.void(hold.id, evidence="the first sending was answered: not bought"))
+        yield from call(
+            lambda: self._ledger.void(hold.id, evidence="the first sending was answered: not bought")
+        )
         if isinstance(outcome, Shortfall):
             raise InsufficientBalance(
                 f"the seller wants more credit: {outcome.message}", balance=ZERO, needed=hold.amount,
@@ -372,9 +395,7 @@ class X402Auth(httpx.Auth):
             answer = yield from account.session.ask(ask)
         return cast(Venice, account.seller).read_quote(answer)
 
-    def _ensure(
-        self, account: Account, entry: Prepaid, price: Usdc, floor: Usdc, identity: str
-    ) -> Flow[None]:
+    def _ensure(self, account: Account, entry: Prepaid, price: Usdc, floor: Usdc) -> Flow[None]:
         reading: Reading = yield from trusted_credit(account)
         needed = price + floor
         if reading.trust == "agreed" and reading.available >= needed:
@@ -382,7 +403,11 @@ class X402Auth(httpx.Auth):
         missing = Usdc(max(needed - reading.available, 0))
         if reading.trust != "agreed" or not entry.top_ups_allowed or reading.diem is not None:
             raise InsufficientBalance(
-                f"credit lacks {missing}", balance=reading.balance, needed=needed, missing=missing, suggested_top_up=missing
+                f"credit lacks {missing}",
+                balance=reading.balance,
+                needed=needed,
+                missing=missing,
+                suggested_top_up=missing,
             )
         # What one top-up may be is the owner's limit in the ledger (none: off); `max_amount` is about a purchase.
         policy = replace(self._policy, max_amount=None, quoted=None)
@@ -399,8 +424,14 @@ class _Held(SellerSession):
         self._ask_of_request = ask
 
     def send_in_slot(
-        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout | None = None
+        self,
+        ask: Ask,
+        secrets: Mapping[str, Secret],
+        *,
+        stream: bool = False,
+        timeout: httpx.Timeout | None = None,
     ) -> Flow[httpx.Response]:
+        del stream, timeout  # the caller's request says how long to wait; only an answer we must read is read
         attach(self._request, dict(secrets))
         return (yield from send(self._request, stream=ask.path != "/audio/queue"))
 

@@ -21,7 +21,9 @@ class OneHopHeaders(httpx.Headers):
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
-        hidden = [(name.encode("ascii"), secret.reveal().encode("ascii")) for name, secret in self._secrets.items()]
+        hidden = [
+            (name.encode("ascii"), secret.reveal().encode("ascii")) for name, secret in self._secrets.items()
+        ]
         return [*super().raw, *hidden]
 
 

@@ -14,12 +14,25 @@ from typing import Final, Literal, Protocol
 import httpx
 
 from x402_audio.clock import Clock, Random
-from x402_audio.errors import ClockError, InsufficientBalance, PaymentRejected, PaymentUnsettled, ProtocolError
+from x402_audio.errors import (
+    ClockError,
+    InsufficientBalance,
+    PaymentRejected,
+    PaymentUnsettled,
+    ProtocolError,
+)
 from x402_audio.flow import Flow, call, sleep
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
-from x402_audio.payment.policy import CLOCK_SKEW_MAX_S, PaymentPolicy, check_channel, check_clock, choose_requirement, validity
+from x402_audio.payment.policy import (
+    CLOCK_SKEW_MAX_S,
+    PaymentPolicy,
+    check_channel,
+    check_clock,
+    choose_requirement,
+    validity,
+)
 from x402_audio.protocol.address import checksum_address
 from x402_audio.protocol.exact import Authorization
 from x402_audio.protocol.networks import network_named
@@ -135,7 +148,10 @@ class Payer:
         valid_after, valid_before = validity(requirement, policy, self._clock.now())
         identifier = f"x402a-{self._random(16).hex()}"
         envelope = Envelope.of(
-            terms, requirement, payment_identifier=identifier, accepted_amount=None if purchase.amount is None else amount
+            terms,
+            requirement,
+            payment_identifier=identifier,
+            accepted_amount=None if purchase.amount is None else amount,
         )
         wish = Reserve(
             kind=purchase.kind,
@@ -171,7 +187,9 @@ class Payer:
         block_time = yield from call(chain.latest_time)
         if abs(block_time - self._clock.now()) > CLOCK_SKEW_MAX_S:
             seconds = abs(int(block_time - self._clock.now()))
-            raise ClockError(f"this machine's clock is {seconds} s from the chain's last block; nothing was signed")
+            raise ClockError(
+                f"this machine's clock is {seconds} s from the chain's last block; nothing was signed"
+            )
         on_chain = yield from call(lambda: chain.usdc_balance(self.wallet))
         live = yield from call(lambda: self.ledger.holds(wallet=self.wallet, states=("reserved", "signed")))
         held = sum(hold.amount for hold in live if hold.kind in ("direct", "topup"))
@@ -186,7 +204,11 @@ class Payer:
     # --- leaving
     def still_fit(self, hold: Hold | None) -> Flow[Hold | None]:
         """An open hold that may go on; one that was never signed and is too old to send is freed, and None returned."""
-        if hold is None or hold.state != "reserved" or self._clock.now() < hold.valid_before - RESEND_MARGIN_S:
+        if (
+            hold is None
+            or hold.state != "reserved"
+            or self._clock.now() < hold.valid_before - RESEND_MARGIN_S
+        ):
             return hold
         yield from call(lambda: self.ledger.void(hold.id, evidence="never signed, too old to be sent"))
         return None
@@ -209,7 +231,9 @@ class Payer:
         """Sign exactly what the ledger holds."""
         network = network_named(hold.network)
         if network is None or network.usdc != hold.asset or hold.wallet != self.wallet:
-            raise ProtocolError("the ledger's hold does not belong to this wallet and network; nothing was signed")
+            raise ProtocolError(
+                "the ledger's hold does not belong to this wallet and network; nothing was signed"
+            )
         authorization = Authorization(
             from_=hold.wallet,
             to=hold.pay_to,
@@ -256,12 +280,16 @@ class Payer:
         if settlement is not None and settlement.success:
             moved = settlement.transaction[:80]
             hold = yield from call(
-                lambda: self.ledger.settle(hold.id, evidence="seller's settlement response", transaction=moved)
+                lambda: self.ledger.settle(
+                    hold.id, evidence="seller's settlement response", transaction=moved
+                )
             )
             data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
             self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
             return hold
-        return (yield from call(lambda: self.ledger.deliver(hold.id, "answered 2xx without proof of settlement")))
+        return (
+            yield from call(lambda: self.ledger.deliver(hold.id, "answered 2xx without proof of settlement"))
+        )
 
     def _tell(self, hold: Hold) -> None:
         short = f"{hold.pay_to[:6]}…{hold.pay_to[-4:]}"

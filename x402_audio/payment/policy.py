@@ -87,7 +87,9 @@ def choose_requirement(terms: PaymentRequired, policy: PaymentPolicy, *, payer: 
     raise NoAcceptableRequirement(f"nothing offered can be paid ({listed})", rejections=tuple(rejections))
 
 
-def _protocol_rejection(requirement: PaymentRequirements, policy: PaymentPolicy, payer: str) -> Rejection | None:
+def _protocol_rejection(
+    requirement: PaymentRequirements, policy: PaymentPolicy, payer: str
+) -> Rejection | None:
     foreign = supported(requirement, policy.network)
     if foreign:
         return foreign
@@ -95,7 +97,9 @@ def _protocol_rejection(requirement: PaymentRequirements, policy: PaymentPolicy,
         return Rejection(requirement.index, "own_address", "payTo is the paying wallet itself")
     if requirement.max_timeout_seconds < TIMEOUT_SECONDS_MIN:
         seconds = requirement.max_timeout_seconds
-        return Rejection(requirement.index, "timeout", f"{seconds} s are too short, {TIMEOUT_SECONDS_MIN} s needed")
+        return Rejection(
+            requirement.index, "timeout", f"{seconds} s are too short, {TIMEOUT_SECONDS_MIN} s needed"
+        )
     if requirement.extra.get("paymentFlow") == "upfront" and not policy.accept_upfront:
         return Rejection(requirement.index, "upfront", "payment before work needs the owner's consent")
     return None
@@ -156,4 +160,6 @@ def check_clock(date_header: str | None, now: float) -> None:
         return
     if abs(theirs - now) > CLOCK_SKEW_MAX_S:
         seconds = int(abs(theirs - now))
-        raise ClockError(f"this machine's clock is {seconds} s from the seller's; a payment would carry wrong times")
+        raise ClockError(
+            f"this machine's clock is {seconds} s from the seller's; a payment would carry wrong times"
+        )
