@@ -15,7 +15,7 @@ class Stranger:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        self.say: Callable[[str], Answer] = lambda _: (200, {}, b"{}")
+        self.say: Callable[[bytes], Answer] = lambda _: (200, {}, b"{}")
         self.origin = ""
 
     def headers_heard(self) -> str:
@@ -32,9 +32,9 @@ def open_stranger() -> Iterator[Stranger]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
+            asked = self.rfile.read(int(self.headers.get("content-length", "0")))
             stranger.heard.append(f"{self.command} {self.path}\n{self.headers.as_string()}")
-            status, headers, body = stranger.say(self.path)
+            status, headers, body = stranger.say(asked)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -42,7 +42,8 @@ def open_stranger() -> Iterator[Stranger]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: object) -> None:
             """Silent."""

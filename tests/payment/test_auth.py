@@ -132,8 +132,8 @@ def test_a_named_purchase_is_recognised_by_its_name(open_till: OpenTill, mode: s
     till.faults(second("drop_after"))
     with pytest.raises(httpx.RemoteProtocolError):
         till.buy(extensions=named)
+    till.faults(second("drop_after"))
     with pytest.raises(httpx.RemoteProtocolError):
-        till.faults(second("drop_after"))
         till.buy()
     assert len(till.nonces) == 2, "the same request without the name is another purchase"
     till.faults()
@@ -416,10 +416,18 @@ def test_four_processes_on_one_ledger_make_exactly_the_payments_that_fit(tmp_pat
     from x402_audio.sandbox import SandboxSeller, SandboxServer
 
     with SandboxServer(SandboxSeller(mode="direct-v2")) as server:
-        command = [sys.executable, "-m", "tests.payment.spender", server.api_url, str(tmp_path / "ledger.db"), KEY]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.payment.spender",
+            server.api_url,
+            str(tmp_path / "ledger.db"),
+            KEY,
+        ]
         root = Path(__file__).parents[2]
         running = [
-            subprocess.Popen([*command, str(number)], cwd=root, stdout=subprocess.PIPE, text=True) for number in range(4)
+            subprocess.Popen([*command, str(number)], cwd=root, stdout=subprocess.PIPE, text=True)
+            for number in range(4)
         ]
         paid = [int(process.communicate(timeout=60)[0]) for process in running]
         assert [process.returncode for process in running] == [0] * 4

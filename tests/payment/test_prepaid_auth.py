@@ -50,7 +50,12 @@ def test_a_queue_call_is_quoted_gated_held_and_sent_once(till: Till) -> None:
     assert set(till.asked(f"/x402/balance/{WALLET}")) == {200}
     assert till.asked(QUEUE) == [200]
     [hold] = till.ledger.holds()
-    assert (hold.kind, hold.state, hold.amount, hold.model) == ("credit", "settled", PRICE, "elevenlabs-music")
+    assert (hold.kind, hold.state, hold.amount, hold.model) == (
+        "credit",
+        "settled",
+        PRICE,
+        "elevenlabs-music",
+    )
     assert hold.charge_id == body_of(answer)["queue_id"] == till.jobs[0]["queue_id"]
     receipt = receipt_of(answer)
     assert (receipt.kind, receipt.state, receipt.amount) == ("credit", "settled", PRICE)
@@ -69,7 +74,12 @@ def test_every_sign_in_header_serves_one_request(till: Till) -> None:
 
 def test_open_routes_are_asked_without_a_sign_in(till: Till) -> None:
     till.buyer.send(till.auth, "GET", till.url("/models"))
-    till.buyer.send(till.auth, "POST", till.url("/audio/quote"), json={"model": "elevenlabs-music", "duration_seconds": 60})
+    till.buyer.send(
+        till.auth,
+        "POST",
+        till.url("/audio/quote"),
+        json={"model": "elevenlabs-music", "duration_seconds": 60},
+    )
     till.buyer.send(till.auth, "GET", till.server.origin + "/elsewhere")
     assert till.porter.seen == []
 
@@ -80,7 +90,9 @@ def test_free_routes_need_no_hold(till: Till) -> None:
     job = {"model": queued["model"], "queue_id": queued["queue_id"]}
     answer = till.buyer.send(till.auth, "POST", till.url("/audio/retrieve"), json=job)
     assert answer.headers["content-type"] == "audio/mpeg"
-    assert body_of(till.buyer.send(till.auth, "POST", till.url("/audio/complete"), json=job)) == {"success": True}
+    assert body_of(till.buyer.send(till.auth, "POST", till.url("/audio/complete"), json=job)) == {
+        "success": True
+    }
     assert len(till.ledger.holds()) == 1
 
 
@@ -99,7 +111,9 @@ def test_another_post_that_could_draw_credit_is_refused_without_a_price(till: Ti
     assert (till.porter.seen, till.ledger.holds(), len(till.books["requests"])) == ([], [], before)
 
 
-@pytest.mark.parametrize("path", ["/audio/retrieve/../queue", "/models/../audio/queue", "/x402/balance/../../audio/queue"])
+@pytest.mark.parametrize(
+    "path", ["/audio/retrieve/../queue", "/models/../audio/queue", "/x402/balance/../../audio/queue"]
+)
 def test_a_roundabout_way_to_the_queue_is_held_like_the_straight_one(till: Till, path: str) -> None:
     assert till.buy(path).status_code == 200
     [hold] = till.ledger.holds()
@@ -116,14 +130,20 @@ def test_no_other_method_is_signed_in(till: Till, method: str) -> None:
 def test_a_post_outside_the_api_is_refused(till: Till) -> None:
     with pytest.raises(PaymentRefused):
         till.buyer.send(
-            till.auth, "POST", till.server.origin + "/v2/queue", json={}, extensions={"x402_audio": {"max_price": "1"}}
+            till.auth,
+            "POST",
+            till.server.origin + "/v2/queue",
+            json={},
+            extensions={"x402_audio": {"max_price": "1"}},
         )
     assert till.porter.seen == []
 
 
 def test_another_post_with_a_stated_price_is_held_at_that_price(till: Till) -> None:
     stated = {"x402_audio": {"max_price": "0.30"}}
-    till.faults(FaultRule("status", "/image/generate", every=True, value={"status": 200, "body": {"image": "…"}}))
+    till.faults(
+        FaultRule("status", "/image/generate", every=True, value={"status": 200, "body": {"image": "…"}})
+    )
     answer = till.buy("/image/generate", extensions=stated)
     assert answer.status_code == 200
     assert receipt_of(answer).amount == 300_000
@@ -230,7 +250,9 @@ def test_a_draw_that_never_arrived_is_bought_by_the_equal_request(till: Till) ->
     assert answer.status_code == 200
     assert receipt_of(answer).sends == 2
     assert (len(till.jobs), till.states()) == (1, ["settled"])
-    assert len(till.porter.values(QUEUE)) == 1, "the first never came to the door, the second carried its header"
+    assert len(till.porter.values(QUEUE)) == 1, (
+        "the first never came to the door, the second carried its header"
+    )
 
 
 def test_an_unknown_draw_is_not_sent_once_its_header_is_old_and_never_under_a_new_one(till: Till) -> None:

@@ -27,7 +27,11 @@ def stranger() -> Iterator[Stranger]:
 def carried(message: httpx.Request) -> list[str]:
     """The secret headers a request object would still give out, by any of its doors."""
     raw = [name.decode().lower() for name, _ in message.headers.raw]
-    return [name for name in SECRET_HEADERS if name in raw or name in message.headers or name in repr(message.headers).lower()]
+    return [
+        name
+        for name in SECRET_HEADERS
+        if name in raw or name in message.headers or name in repr(message.headers).lower()
+    ]
 
 
 def kept_by(response: httpx.Response) -> list[str]:
@@ -43,9 +47,14 @@ def assert_nothing_heard(till: Till, stranger: Stranger) -> None:
 
 
 @VERSIONS
-def test_a_redirected_payment_reaches_no_other_host(open_till: OpenTill, stranger: Stranger, mode: str) -> None:
+def test_a_redirected_payment_reaches_no_other_host(
+    open_till: OpenTill, stranger: Stranger, mode: str
+) -> None:
     till = open_till(mode)
-    for action, nth in (("redirect_after", 2), ("redirect", 1)):  # the second time the stored payment goes first
+    for action, nth in (
+        ("redirect_after", 2),
+        ("redirect", 1),
+    ):  # the second time the stored payment goes first
         till.faults(FaultRule(action, QUEUE, nth=nth, value=stranger.origin))
         with pytest.raises(PaymentUnsettled) as unknown:
             till.buy(follow=True)
@@ -99,9 +108,16 @@ def test_neither_the_answer_nor_its_history_keeps_a_payment_header(open_till: Op
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "redirect_after", "status_after"])
-def test_a_failed_request_keeps_no_payment_header(open_till: OpenTill, stranger: Stranger, fault: str) -> None:
+def test_a_failed_request_keeps_no_payment_header(
+    open_till: OpenTill, stranger: Stranger, fault: str
+) -> None:
     till = open_till("direct-v2")
-    till.faults(*(FaultRule(fault, QUEUE, nth=nth, value={"redirect_after": stranger.origin}.get(fault)) for nth in range(2, 9)))
+    till.faults(
+        *(
+            FaultRule(fault, QUEUE, nth=nth, value={"redirect_after": stranger.origin}.get(fault))
+            for nth in range(2, 9)
+        )
+    )
     with pytest.raises((httpx.TransportError, X402AudioError)) as failed:
         till.buy()
     if isinstance(failed.value, httpx.TransportError):
@@ -118,7 +134,9 @@ def test_a_redirected_sign_in_reaches_no_other_host(open_till: OpenTill, strange
     assert kept_by(answer) == []
 
 
-def test_a_redirected_top_up_and_queue_call_reach_no_other_host(open_till: OpenTill, stranger: Stranger) -> None:
+def test_a_redirected_top_up_and_queue_call_reach_no_other_host(
+    open_till: OpenTill, stranger: Stranger
+) -> None:
     till = open_till("venice", prepaid=True, limits=TOP_UP_LIMITS)
     till.faults(FaultRule("redirect_after", "/x402/top-up", nth=2, value=stranger.origin))
     answer = till.buy(follow=True)

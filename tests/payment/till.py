@@ -30,8 +30,19 @@ from x402_audio.sandbox.answers import Answer, Request
 KEY = "0x" + "6b" * 32
 WALLET = LocalSigner.from_hex(KEY).address
 PRICE = Usdc(690_000)
-MUSIC: dict[str, Any] = {"model": "elevenlabs-music", "prompt": "Warm indie folk, 120 BPM", "duration_seconds": 60}
-SECRET_HEADERS = ("x-payment", "payment-signature", "x-402-payment", "sign-in-with-x", "x-sign-in-with-x", "authorization")
+MUSIC: dict[str, Any] = {
+    "model": "elevenlabs-music",
+    "prompt": "Warm indie folk, 120 BPM",
+    "duration_seconds": 60,
+}
+SECRET_HEADERS = (
+    "x-payment",
+    "payment-signature",
+    "x-402-payment",
+    "sign-in-with-x",
+    "x-sign-in-with-x",
+    "authorization",
+)
 TOP_UP_LIMITS = (
     Limit("top-ups", "payment", Usdc(5_000_000), source="flag"),
     Limit("top-ups", "day", Usdc(20_000_000), source="flag"),
@@ -114,13 +125,17 @@ class Buyer:
     def __init__(self, *, awaited: bool) -> None:
         self.awaited = awaited
 
-    def send(self, auth: httpx.Auth, method: str, url: str, *, follow: bool = False, **more: Any) -> httpx.Response:
+    def send(
+        self, auth: httpx.Auth, method: str, url: str, *, follow: bool = False, **more: Any
+    ) -> httpx.Response:
         if self.awaited:
             return asyncio.run(self._send(auth, method, url, follow, more))
         with httpx.Client(auth=auth, trust_env=False, follow_redirects=follow) as http:
             return http.request(method, url, **more)
 
-    async def _send(self, auth: httpx.Auth, method: str, url: str, follow: bool, more: dict[str, Any]) -> httpx.Response:
+    async def _send(
+        self, auth: httpx.Auth, method: str, url: str, follow: bool, more: dict[str, Any]
+    ) -> httpx.Response:
         async with httpx.AsyncClient(auth=auth, trust_env=False, follow_redirects=follow) as http:
             return await http.request(method, url, **more)
 
@@ -164,7 +179,13 @@ class Till:
     def new_auth(self, **more: Any) -> X402Auth:
         """Another auth on the same books, as another program of this wallet would have."""
         prepaid = [Prepaid(self.server.api_url, top_ups_allowed=True)] if self._prepaid else []
-        more = {"limits": self.limits, "prepaid": prepaid, "clock": self.clock, "random": self._random, **more}
+        more = {
+            "limits": self.limits,
+            "prepaid": prepaid,
+            "clock": self.clock,
+            "random": self._random,
+            **more,
+        }
         return X402Auth(self.signer, self.ledger, self.policy, **more)
 
     def url(self, path: str) -> str:
