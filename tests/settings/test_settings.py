@@ -115,7 +115,7 @@ class TestSources:
         assert amount(settings, "MAX_PER_DAY") == "5.00"
 
     def test_the_file_is_taken_literally_without_expanding_variables(self) -> None:
-        write(".env", f"X402_AUDIO_PRIVATE_KEY={KEY}\nX402_AUDIO_LABEL=a\nX402_AUDIO_LEDGER=${HOME}/x.db\n")
+        write(".env", f"X402_AUDIO_PRIVATE_KEY={KEY}\nX402_AUDIO_LABEL=a\nX402_AUDIO_LEDGER=${{HOME}}/x.db\n")
         assert load().ledger.name == "x.db" and "${HOME}" in str(load().ledger)
 
     def test_the_sandbox_reads_no_file(self) -> None:
