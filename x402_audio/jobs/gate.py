@@ -16,7 +16,7 @@ from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.ledger.book import LIVE, Hold, JobRecord, Limit, Reading
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.pay import Payer
-from x402_audio.payment.prepaid import Account, TopUp, finish_top_up, read_credit, top_up, trusted_credit
+from x402_audio.payment.prepaid import Account, TopUp, explain_rise, finish_top_up, read_in_turn, top_up, trusted_credit
 
 WATCH_EVERY_S: Final = 10.0
 NEIGHBOURS_WAIT_S: Final = 20.0
@@ -48,22 +48,23 @@ def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> 
     limits = (*desk.limits, *options.limits())
     if desk.payer is None or not top_ups_on(desk, limits):
         raise _short(f"credit lacks {missing}; automatic top-ups are off", reading, needed, missing)
-    reading = yield from _top_up(desk, account, desk.payer, job, needed, missing)
+    reading = yield from _top_up(desk, account, desk.payer, job, needed, reading)
     if not _covers(reading, price, needed):
         raise _short("the top-up did not cover the job", reading, needed, needed - reading.available)
 
 
 def _top_up(
-    desk: Desk, account: Account, payer: Payer, job: JobRecord, needed: Usdc, missing: Usdc
+    desk: Desk, account: Account, payer: Payer, job: JobRecord, needed: Usdc, reading: Reading
 ) -> Flow[Reading]:
-    """Top up, or wait for a neighbour's top-up under way (one per wallet) and use what it brings."""
+    """Top up, or wait for a neighbour's top-up (one at a time per wallet) and use what it brings."""
     options = JobOptions.from_json(job.options)
     policy, limits = desk.policy(options, None), (*desk.limits, *options.limits())
     end = desk.clock.monotonic() + NEIGHBOURS_TOP_UP_S
     while True:
+        missing = needed - reading.available
         wish = TopUp(
-            missing=missing, amount=None, limits=limits, allowed=desk.top_ups_allowed, job_id=job.id, epoch=job.epoch,
-            label=job.label,
+            missing=missing, amount=None, limits=limits, allowed=desk.top_ups_allowed, read_at=reading.read_at,
+            job_id=job.id, epoch=job.epoch, label=job.label,
         )  # fmt: skip
         try:
             yield from top_up(account, payer, policy, wish)
@@ -77,10 +78,9 @@ def _top_up(
                 yield from sleep(1.0 + desk.jitter())
         else:
             return (yield from _reading(desk, account, job, needed))
-        reading = yield from _reading(desk, account, job, needed)
+        reading = yield from _reading(desk, account, job, needed, fresh_s=0.0)
         if reading.trust != "agreed" or reading.available >= needed:
             return reading
-        missing = needed - reading.available
 
 
 def _neighbour_unknown(other: Hold, needed: Usdc, missing: Usdc) -> InsufficientBalance:
@@ -121,7 +121,7 @@ def watch(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:
     if known is not None and now - known.read_at < WATCH_EVERY_S:
         return
     try:
-        yield from read_credit(account)
+        yield from read_in_turn(account)
     except X402AudioError as error:
         desk.tell("warning", f"the balance could not be read: {error.message}", job)
 
@@ -130,12 +130,12 @@ def still_missing(desk: Desk, account: Account, job: JobRecord) -> Flow[Insuffic
     """For a job parked for funds: None when credit covers it and every older job that waits for the same credit."""
     price = job.price or ZERO
     needed = price + desk.provider.floor
+    needed = needed + (yield from call(lambda: _ahead(desk, job)))
     try:
-        reading = yield from trusted_credit(account)
+        reading = yield from _credit(account, needed)
     except X402AudioError as error:
         text = f"{job.id} waits for funds, and the balance could not be read: {error.message}"
         return InsufficientBalance(text, balance=ZERO, needed=needed, missing=needed, suggested_top_up=ZERO)
-    needed = needed + (yield from call(lambda: _ahead(desk, job)))
     if _covers(reading, price, needed):
         return None
     if reading.trust != "agreed":
@@ -164,11 +164,19 @@ def top_ups_on(desk: Desk, limits: Sequence[Limit]) -> bool:
     return any((limit.purse, limit.window) == TOP_UP_SOURCES and limit.amount > 0 for limit in effective)
 
 
+def _credit(account: Account, needed: Usdc, *, fresh_s: float = 2.0) -> Flow[Reading]:
+    """A reading; one that would cover what is needed but for our own caution is looked into."""
+    reading = yield from trusted_credit(account, fresh_s=fresh_s)
+    if reading.available < needed <= reading.balance:
+        return (yield from explain_rise(account, reading))
+    return reading
+
+
 def _reading(
     desk: Desk, account: Account, job: JobRecord, needed: Usdc, *, fresh_s: float = 2.0
 ) -> Flow[Reading]:
     try:
-        reading = yield from trusted_credit(account, fresh_s=fresh_s)
+        reading = yield from _credit(account, needed, fresh_s=fresh_s)
     except ProtocolError as error:
         raise InsufficientBalance(
             f"the seller's balance cannot be trusted ({error.message}); nothing is bought on it",

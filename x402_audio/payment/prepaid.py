@@ -22,11 +22,11 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, sleep
-from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
-from x402_audio.ledger.credit import TOLERANCE
+from x402_audio.ledger.book import LIVE, Hold, Ledger, Limit, Reading
+from x402_audio.ledger.credit import CHARGE_LAG_S, TOLERANCE
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
-from x402_audio.payment.evidence import top_up_row
+from x402_audio.payment.evidence import charges, top_up_row
 from x402_audio.payment.pay import RESEND_MARGIN_S, Payer, Purchase, rejected, unsettled
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S, PaymentPolicy, choose_requirement
 from x402_audio.payment.session import SellerSession, unreachable
@@ -39,6 +39,7 @@ TOP_UP_MAX: Final = Usdc(10_000_000_000)
 SENDS_MAX: Final = 4
 PAGES_MAX: Final = 20
 READINGS_MAX: Final = 3
+TURN_WAIT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +85,56 @@ def read_credit(account: Account) -> Flow[Reading]:
 
 def trusted_credit(account: Account, *, fresh_s: float = 2.0) -> Flow[Reading]:
     """A reading that agrees with our books or with a second one right after it; else the untrusted one."""
+    since = (yield from call(account.ledger.now)) - fresh_s
     known = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
-    if known is not None and known.trust == "agreed":
-        age = (yield from call(account.ledger.now)) - known.read_at
-        if age < fresh_s:
-            return known
-    reading = yield from read_credit(account)
+    if known is not None and known.read_at >= since and known.trust != "unconfirmed":
+        return known
+    reading = yield from read_in_turn(account)
     for _ in range(READINGS_MAX - 1):
         if reading.trust != "unconfirmed":
             break
-        reading = yield from read_credit(account)
+        reading = yield from read_in_turn(account)
     return reading
+
+
+def read_in_turn(account: Account) -> Flow[Reading]:
+    """A new reading. One program of the wallet reads at a time and the others use what it read: so few are allowed."""
+    before = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
+    end = account.clock.monotonic() + TURN_WAIT_S
+    while (token := (yield from call(account.session.turn_to_read))) is None and account.clock.monotonic() < end:
+        yield from sleep(0.1)
+    try:
+        known = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
+        if known is not None and (before is None or known.read_at > before.read_at):
+            return known
+        return (yield from read_credit(account))
+    finally:
+        account.session.release(token)
+
+
+def explain_rise(account: Account, reading: Reading) -> Flow[Reading]:
+    """Take credit above our books as it is once every recent draw of ours shows as a charge in the seller's rows.
+
+    Without that a rise soon after a draw may be a charge that is late, and is not spent for a minute.
+    """
+    if reading.trust != "agreed" or reading.balance <= reading.books + TOLERANCE:
+        return reading
+    ledger, began = account.ledger, (yield from call(account.ledger.now))
+    held = yield from call(lambda: ledger.holds(wallet=account.wallet, kind="credit"))
+    draws = [hold for hold in held if hold.state != "void" and (hold.resolved_at or began) >= began - 2 * CHARGE_LAG_S]
+    jobs = yield from call(lambda: {hold.id: ledger.job(hold.job_id).queue_id for hold in draws if hold.job_id})
+    if any(hold.state in LIVE for hold in draws):
+        return reading
+    rows = yield from read_ledger(account, since=began - 2 * CHARGE_LAG_S - CLOCK_SKEW_MAX_S)
+    shown = {group.request_id for group in charges(rows)}
+    if not all(hold.charge_id in shown or jobs.get(hold.id) in shown for hold in draws):
+        return reading
+    again = yield from read_in_turn(account)
+    newest = yield from call(lambda: ledger.holds(wallet=account.wallet, kind="credit"))
+    if again.trust != "agreed" or len(newest) != len(held):
+        return again
+    yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
+    return (yield from call(lambda: ledger.reading(account.wallet, account.origin))) or again
 
 
 def read_ledger(account: Account, *, since: float) -> Flow[tuple[Transaction, ...]]:
@@ -111,12 +151,16 @@ def read_ledger(account: Account, *, since: float) -> Flow[tuple[Transaction, ..
 
 @dataclass(frozen=True, slots=True)
 class TopUp:
-    """Why a top-up is wanted: `missing` is what credit lacks, atomic units. `amount` fixes it instead (a command)."""
+    """Why a top-up is wanted: `missing` is what credit lacks, atomic units. `amount` fixes it instead (a command).
+
+    read_at: when the reading that lacks it was made; a top-up of this wallet since then is used first.
+    """
 
     missing: Usdc
     amount: Usdc | None
     limits: tuple[Limit, ...]
     allowed: bool
+    read_at: float | None = None
     job_id: str | None = None
     epoch: int | None = None
     label: str = ""
@@ -170,6 +214,7 @@ def _commit_top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: 
     if amount > TOP_UP_MAX:
         raise PaymentRefused(f"a top-up of {amount} is above the seller's largest, {TOP_UP_MAX}")
     _check_max_top_up(account, wish, amount)
+    yield from call(lambda: _check_neighbours(account, wish))
     identity = f"topup:{account.origin}:{wish.job_id or payer_time(account)}"
     purchase = Purchase(
         identity=identity, kind="topup", method="POST", url=account.session.api_url + ask.path, origin=account.origin,
@@ -181,6 +226,13 @@ def _commit_top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: 
 def payer_time(account: Account) -> str:
     """An identity for a top-up that no job asked for."""
     return f"owner-{int(account.clock.now() * 1000)}"
+
+
+def _check_neighbours(account: Account, wish: TopUp) -> None:
+    """The wallet's other programs may have topped up since the credit was read. Raises PaymentUnsettled naming it."""
+    for hold in account.ledger.holds(wallet=account.wallet, kind="topup", states=("signed", "settled")):
+        if wish.read_at is not None and (hold.state == "signed" or (hold.resolved_at or 0) >= wish.read_at):
+            raise unsettled(hold, "another program of this wallet has just topped up")
 
 
 def _check_max_top_up(account: Account, wish: TopUp, amount: Usdc) -> None:

@@ -280,6 +280,12 @@ class SellerSession:
             yield from sleep(pause)
         raise LedgerBusy("all five places for requests in flight stay taken by this wallet's other programs")
 
+    def turn_to_read(self) -> str | None:
+        """The wallet's one place for reading this seller's balance; give it back with `release`."""
+        if self._rates is None:
+            return ""
+        return self._rates.slot(f"{self.wallet} reads {self.origin}", 1, SLOT_LEASE_S)
+
     def release(self, token: str | None) -> None:
         if token is not None and self._rates is not None:
             self._rates.release(token)
