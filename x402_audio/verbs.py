@@ -7,7 +7,7 @@ request and the output place, store the job, then walk it (`jobs/advance.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from functools import partial
@@ -32,7 +32,7 @@ from x402_audio.flow import Flow, call, send, sleep
 from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, run_job
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import check_writable
-from x402_audio.jobs.gate import top_ups_on
+from x402_audio.jobs.gate import PAID, top_ups_on
 from x402_audio.jobs.settle import reconcile
 from x402_audio.ledger.book import ENDED_JOBS, Allowance, Hold, JobRecord, NewJob
 from x402_audio.money import ZERO, Usdc
@@ -49,6 +49,8 @@ from x402_audio.wiring import Wiring
 
 SIMILAR_WITHIN_S: Final = 3600
 FIRST_LEDGER_S: Final = 120
+SLICE_S: Final = 0.5
+"""How long `work` stays with one job while there are others."""
 
 
 class AudioWishes(TypedDict, total=False):
@@ -121,10 +123,10 @@ class Verbs:
         clock = self._wiring.clock
         while True:
             jobs = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
-            open_jobs = [job for job in jobs if job.parked_reason not in ("human", "owner")]
+            alone = len(jobs) == 1 and not until_idle
             moved = False
-            for job in open_jobs:
-                slice_end = min(until, clock.monotonic() + (0.5 if len(open_jobs) > 1 else 1e9))
+            for job in _in_turn(jobs, outcomes):
+                slice_end = until if alone else min(until, clock.monotonic() + SLICE_S)
                 outcome = yield from self._work_one(job, slice_end, poll_interval)
                 moved = moved or outcome.track is not None or not _waits(outcome.error)
                 outcomes[job.id] = outcome
@@ -138,8 +140,7 @@ class Verbs:
 
     def _work_one(self, job: JobRecord, until: float, poll_interval: float | None) -> Flow[Outcome]:
         try:
-            wait = job.state == "parked" and job.parked_reason == "funds"
-            track = yield from self.resume(job.id, until, poll_interval=poll_interval, wait_parked=wait)
+            track = yield from self.resume(job.id, until, poll_interval=poll_interval, wait_parked=True)
         except X402AudioError as error:
             return Outcome(job.id, None, error)
         return Outcome(job.id, track, None)
@@ -415,6 +416,21 @@ class Verbs:
         session = self._session(job.api_url)
         options = JobOptions.from_json(job.options)
         return self._wiring.desk("direct" if job.provider == "direct" else "venice", session, options)
+
+
+def _in_turn(jobs: Sequence[JobRecord], seen: Container[str]) -> list[JobRecord]:
+    """Who is looked at now. Of jobs that wait for the same credit the oldest (it has the first turn), and new ones."""
+    waiting: set[str] = set()
+    chosen: list[JobRecord] = []
+    for job in jobs:
+        if job.parked_reason in ("human", "owner"):
+            continue
+        if job.parked_reason == "funds" and job.resume_state not in PAID:
+            if job.origin in waiting and job.id in seen:
+                continue
+            waiting.add(job.origin)
+        chosen.append(job)
+    return chosen
 
 
 def _waits(error: X402AudioError | None) -> bool:

@@ -473,6 +473,8 @@ def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402
         reason = "owner"
     if reason is not None:
         missing = getattr(error, "missing", None)
+        if (job.parked_reason, job.missing, job.last_error) == (reason, missing, last["last_error"]):
+            return error  # said and booked already
         back = job.resume_state if job.state == "parked" else job.state
         yield from call(
             lambda: desk.ledger.move(
