@@ -54,7 +54,6 @@ LEASE_S: Final = 240
 JOIN_EVERY_S: Final = 0.25
 PARKED_EVERY_S: Final = 5.0
 COMPLETE_TRIES: Final = 3
-ASK_AFTER_S: Final = 0.5
 DOWNLOAD_TRIES: Final = 4
 JOB_LIFE_S: Final = 24 * 3600
 FAULT_PATIENCE_S: Final = 10 * 60
@@ -140,7 +139,7 @@ def _steps(
     desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool
 ) -> Flow[Track]:
     warnings: list[str] = []
-    broken, asked = 0, False
+    broken = 0
     while True:
         if job.state in ENDED_JOBS:
             return (yield from ended(desk, job, warnings))
@@ -156,8 +155,6 @@ def _steps(
                 pause = 0.5 * 2**broken
             elif wait_parked and isinstance(stop, InsufficientBalance) and desk.clock.monotonic() < until:
                 pause = min(PARKED_EVERY_S, until - desk.clock.monotonic())
-            elif isinstance(stop, PaymentUnsettled) and stop.nonce == "" and desk.account is not None and not asked:
-                asked, pause = True, ASK_AFTER_S  # the seller's ledger may name the job at once
             else:
                 raise stop from None
             job = yield from call(partial(desk.ledger.job, job.id))
