@@ -155,6 +155,8 @@ class X402Auth(httpx.Auth):
                     step = flow.send(result)
         except StopIteration:
             return
+        except GeneratorExit:
+            pass  # httpx closes us when its transport failed; what failed is being handled outside
         except BaseException as error:
             forget_locals(error, before)
             raise
@@ -163,6 +165,8 @@ class X402Auth(httpx.Auth):
             result = None  # it may be a stored header
             for each in sent:
                 detach(each)
+        if (failed := sys.exception()) is not None:
+            forget_locals(failed, before)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         flow, sent, before = self._flow(request), [request], sys.exception()
@@ -192,6 +196,8 @@ class X402Auth(httpx.Auth):
                     step = flow.send(result)
         except StopIteration:
             return
+        except GeneratorExit:
+            pass  # httpx closes us when its transport failed; what failed is being handled outside
         except BaseException as error:
             forget_locals(error, before)
             raise
@@ -200,6 +206,8 @@ class X402Auth(httpx.Auth):
             result = None  # it may be a stored header
             for each in sent:
                 detach(each)
+        if (failed := sys.exception()) is not None:
+            forget_locals(failed, before)
 
     # --- the one body
     def _flow(self, request: httpx.Request) -> Flow[None]:
