@@ -145,7 +145,7 @@ class Till:
 
     def __init__(
         self, folder: Path, clock: WaitingClock, buyer: Buyer, *, limits: Iterable[Limit] = (), prepaid: bool = False,
-        policy: PaymentPolicy | None = None, **seller: Any,
+        policy: PaymentPolicy | None = None, key: str = KEY, **seller: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
         self.buyer = buyer
@@ -153,7 +153,7 @@ class Till:
         self.seller = SandboxSeller(clock=clock, faults=FaultPlan(), **seller)
         self.server = SandboxServer(self.seller)
         self.porter = Porter(self.server)
-        self.signer = CountingSigner()
+        self.signer = CountingSigner(key)
         self.path = folder / "books" / "ledger.db"
         self.ledger = SqliteLedger(self.path, clock=clock, random=self._random)
         self.limits = tuple(limits)
@@ -201,7 +201,7 @@ class Till:
         self.seller.faults.replace(rules)
 
     def credit(self, amount: int) -> None:
-        self.seller.credit(WALLET, Usdc(amount))
+        self.seller.credit(self.signer.address, Usdc(amount))
 
     @property
     def books(self) -> dict[str, Any]:
