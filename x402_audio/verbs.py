@@ -115,14 +115,20 @@ class Verbs:
             "force": force or None,
         }
         desk = yield from self._change_options(job, {k: v for k, v in changes.items() if v is not None})
-        return (yield from run_job(desk, job_id, until=until, chain=self._wiring.chain, wait_parked=wait_parked))
+        return (
+            yield from run_job(desk, job_id, until=until, chain=self._wiring.chain, wait_parked=wait_parked)
+        )
 
-    def work(self, until: float, *, poll_interval: float | None = None, until_idle: bool = False) -> Flow[list[Outcome]]:
+    def work(
+        self, until: float, *, poll_interval: float | None = None, until_idle: bool = False
+    ) -> Flow[list[Outcome]]:
         """Advance every unfinished job of this wallet until all ended, or everything left is parked, or time is up."""
         outcomes: dict[str, Outcome] = {}
         clock = self._wiring.clock
         while True:
-            jobs = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
+            jobs = yield from call(
+                lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True)
+            )
             alone = len(jobs) == 1 and not until_idle
             moved = False
             for job in _in_turn(jobs, outcomes):
@@ -130,7 +136,9 @@ class Verbs:
                 outcome = yield from self._work_one(job, slice_end, poll_interval)
                 moved = moved or outcome.track is not None or not _waits(outcome.error)
                 outcomes[job.id] = outcome
-            left = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
+            left = yield from call(
+                lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True)
+            )
             busy = [job for job in left if job.state != "parked"]
             if not left or clock.monotonic() >= until or (until_idle and not busy):
                 return list(outcomes.values())
@@ -165,10 +173,14 @@ class Verbs:
         desk = self._desk_of(job)
         claimed = yield from call(lambda: ledger.claim(job_id, desk.owner, LEASE_S))
         if claimed is None:
-            raise JobTakenOver(f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no")
+            raise JobTakenOver(
+                f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no"
+            )
         for hold in (yield from call(lambda: ledger.holds(job_id=job_id, states=("reserved",)))):
             yield from call(partial(ledger.void, hold.id, evidence="cancelled before it was signed"))
-        moved = yield from call(lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner"))
+        moved = yield from call(
+            lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner")
+        )
         yield from call(lambda: ledger.release(job_id, claimed.epoch))
         return moved
 
@@ -183,7 +195,11 @@ class Verbs:
         ledger = wiring.ledger
         if job_id is not None:
             known = yield from self._known(job_id)
-            if known is not None and known.digest == digest and (known.state not in ENDED_JOBS or known.state == "completed"):
+            if (
+                known is not None
+                and known.digest == digest
+                and (known.state not in ENDED_JOBS or known.state == "completed")
+            ):
                 return known, (yield from self._change_options(known, _given(options)))
         desk = yield from self._desk(settings.api_url, options)
         if known is None or known.digest == digest:
@@ -232,7 +248,9 @@ class Verbs:
         )
         if similar is None:
             return None
-        holds = yield from call(lambda: ledger.holds(job_id=similar.id, states=("reserved", "signed", "settled", "presumed")))
+        holds = yield from call(
+            lambda: ledger.holds(job_id=similar.id, states=("reserved", "signed", "settled", "presumed"))
+        )
         bought = similar.queue_id or any(hold.kind != "topup" for hold in holds)
         if similar.state != "parked" or similar.parked_reason not in ("funds", "owner") or bought:
             raise OpenJobExists(
@@ -255,15 +273,23 @@ class Verbs:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))
         if kept is None:
             raise RequestInvalid(
-                f"the seller suggested no other wording for {job.id}", field="use_suggestion", value=True, allowed="no"
+                f"the seller suggested no other wording for {job.id}",
+                field="use_suggestion",
+                value=True,
+                allowed="no",
             )
         audio = asdict(replace(audio_of(job), prompt=kept[0]))
         prompt, model = audio.pop("prompt"), audio.pop("model")
         options = asdict(JobOptions.from_json(job.options))
         interval = options.pop("poll_interval")
         options.pop("folder")
-        paced = {"job_id": f"{job.id}-suggested", "poll_interval": None if interval is None else float(interval)}
-        return (yield from self.generate(prompt, model, until, cast(JobWishes, {**audio, **options, **paced})))
+        paced = {
+            "job_id": f"{job.id}-suggested",
+            "poll_interval": None if interval is None else float(interval),
+        }
+        return (
+            yield from self.generate(prompt, model, until, cast(JobWishes, {**audio, **options, **paced}))
+        )
 
     def _check_mine(self, job: JobRecord) -> None:
         if job.wallet.lower() != self._wiring.wallet.lower():
@@ -294,7 +320,9 @@ class Verbs:
                 raise desk.provider.error_of(answer, "quote")
         needed = None if price is None else price + desk.provider.floor
         credit, would, warnings = yield from self._quote_credit(desk, needed)
-        return QuoteReport(model, price, local, source if price is not None else "terms", needed, credit, would, warnings)
+        return QuoteReport(
+            model, price, local, source if price is not None else "terms", needed, credit, would, warnings
+        )
 
     def _quote_credit(
         self, desk: Desk, needed: Usdc | None
@@ -309,7 +337,9 @@ class Verbs:
             return reading.available, None, ()
         missing = (needed - reading.available).ceil_to_cent()
         would = Usdc(max(missing, reading.minimum_top_up))
-        off = () if top_ups_on(desk, desk.limits) else ("automatic top-ups are off (MAX_TOP_UP, --max-top-up)",)
+        off = (
+            () if top_ups_on(desk, desk.limits) else ("automatic top-ups are off (MAX_TOP_UP, --max-top-up)",)
+        )
         return reading.available, would, off
 
     def models(self) -> Flow[tuple[ModelSpec, ...]]:
@@ -355,7 +385,8 @@ class Verbs:
         desk = yield from self._desk(self._wiring.settings.api_url, options)
         if desk.account is None or desk.payer is None:
             raise ConfigurationError(
-                f"{desk.session.origin} keeps no prepaid credit for this wallet", next_step="see: x402-audio balance"
+                f"{desk.session.origin} keeps no prepaid credit for this wallet",
+                next_step="see: x402-audio balance",
             )
         yield from trusted_credit(desk.account, fresh_s=0.0)
         wish = TopUp(
@@ -369,7 +400,9 @@ class Verbs:
         if desk.account is None:
             raise ConfigurationError(f"{desk.session.origin} keeps no ledger for this wallet")
         account = desk.account
-        answer = yield from desk.session.ask(account.seller.ask_transactions(account.wallet, limit=limit, offset=offset))
+        answer = yield from desk.session.ask(
+            account.seller.ask_transactions(account.wallet, limit=limit, offset=offset)
+        )
         return account.seller.read_transactions(answer, account.wallet)
 
     def budget(self) -> Flow[list[Allowance]]:
@@ -390,7 +423,12 @@ class Verbs:
     def inspect(self, url: str, method: str) -> Flow[InspectReport]:
         """One unsigned, unpaid request to a URL the user named."""
         parsed = httpx.URL(url)
-        request = httpx.Request(method, parsed, headers={"accept": "application/json"}, extensions={"timeout": httpx.Timeout(30.0).as_dict()})
+        request = httpx.Request(
+            method,
+            parsed,
+            headers={"accept": "application/json"},
+            extensions={"timeout": httpx.Timeout(30.0).as_dict()},
+        )
         try:
             response = yield from send(request)
         except httpx.TransportError as error:
@@ -457,11 +495,16 @@ def _options(wishes: JobWishes, *, loopback: bool) -> JobOptions:
         try:
             payee = checksum_address(payee)
         except ValueError as error:
-            raise RequestInvalid(f"payee: {error}", field="payee", value=payee, allowed="0x and 40 hex digits") from None
+            raise RequestInvalid(
+                f"payee: {error}", field="payee", value=payee, allowed="0x and 40 hex digits"
+            ) from None
     interval = wishes.get("poll_interval")
     if interval is not None and not (interval >= 2 or (loopback and interval > 0)):
         raise RequestInvalid(
-            "poll_interval below 2 s is for loopback sellers only", field="poll_interval", value=interval, allowed="2 or more"
+            "poll_interval below 2 s is for loopback sellers only",
+            field="poll_interval",
+            value=interval,
+            allowed="2 or more",
         )
     output = wishes.get("output")
     return JobOptions(
@@ -479,7 +522,11 @@ def _options(wishes: JobWishes, *, loopback: bool) -> JobOptions:
 
 def _given(options: JobOptions) -> dict[str, object]:
     """Only what the caller said this time."""
-    return {name: value for name, value in asdict(options).items() if value not in (None, False) and name != "folder"}
+    return {
+        name: value
+        for name, value in asdict(options).items()
+        if value not in (None, False) and name != "folder"
+    }
 
 
 def _text(value: object) -> str | None:
@@ -490,9 +537,13 @@ def _usd(field: str, text: str) -> Usdc:
     try:
         amount = Usdc.parse_usd(text)
     except ValueError as error:
-        raise RequestInvalid(f"{field}: {error}", field=field, value=text, allowed="US dollars like 0.75") from None
+        raise RequestInvalid(
+            f"{field}: {error}", field=field, value=text, allowed="US dollars like 0.75"
+        ) from None
     if field == "amount" and amount <= ZERO:
-        raise RequestInvalid("amount must be above zero", field=field, value=text, allowed="US dollars like 5.00")
+        raise RequestInvalid(
+            "amount must be above zero", field=field, value=text, allowed="US dollars like 5.00"
+        )
     return amount
 
 

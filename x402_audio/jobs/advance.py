@@ -162,7 +162,12 @@ def _steps(
 
 
 def _step(
-    desk: Desk, job: JobRecord, until: float, chain: ChainReader | None, wait_parked: bool, warnings: list[str]
+    desk: Desk,
+    job: JobRecord,
+    until: float,
+    chain: ChainReader | None,
+    wait_parked: bool,
+    warnings: list[str],
 ) -> Flow[JobRecord]:
     match job.state:
         case "planned":
@@ -320,7 +325,9 @@ def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> 
             content_type=saved.content_type[:80], request=_kept_request(desk, job),
         )
     )  # fmt: skip
-    desk.tell("saved", f"saved {saved.path}", job, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256)
+    desk.tell(
+        "saved", f"saved {saved.path}", job, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256
+    )
     return moved
 
 
@@ -374,7 +381,9 @@ def _unpark(
             while (missing := (yield from still_missing(desk, desk.account, job))) is not None:
                 if desk.clock.monotonic() >= until:
                     raise missing
-                yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S))
+                yield from call(
+                    lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S)
+                )
                 yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
         case "human":
             raise JobUndecided(
@@ -383,7 +392,9 @@ def _unpark(
                 next_step="run: x402-audio reconcile, then look at the seller's account",
             )  # fmt: skip
     changes = {"deadline": desk.clock.now() + JOB_LIFE_S} if job.parked_reason == "time" else {}
-    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes)))
+    return (
+        yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes))
+    )
 
 
 def take_up_unknown(
@@ -397,7 +408,9 @@ def take_up_unknown(
     holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
     for hold in holds:
         if resend and hold.kind in ("direct", "topup") and now < hold.valid_before - RESEND_MARGIN_S:
-            return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, job.resume_state or "quoted")))
+            return (
+                yield from call(lambda: desk.ledger.move(job.id, job.epoch, job.resume_state or "quoted"))
+            )
         yield from decide(desk, hold, chain)
     job = yield from call(lambda: desk.ledger.job(job.id))
     if job.state != "parked":
@@ -417,7 +430,9 @@ def take_up_unknown(
             job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",
         )  # fmt: skip
     back = job.resume_state or "quoted"
-    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="decided: nothing was bought")))
+    return (
+        yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="decided: nothing was bought"))
+    )
 
 
 # --- ends
@@ -426,7 +441,12 @@ def _gone(desk: Desk, job: JobRecord, gone: Gone) -> Flow[X402AudioError]:
     refunded = yield from refund_of(desk, job)
     said = "yes" if refunded else gone.refunded
     if gone.reason == "expired":
-        return JobExpired(f"{job.id}: the seller no longer has the track", job_id=job.id, queue_id=job.queue_id, refunded=said)
+        return JobExpired(
+            f"{job.id}: the seller no longer has the track",
+            job_id=job.id,
+            queue_id=job.queue_id,
+            refunded=said,
+        )
     if gone.reason == "rejected" and refunded:
         return ContentRejected(
             f"the seller refused the content and gave {refunded} back: {gone.message}", status=422,
@@ -478,7 +498,9 @@ def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402
                 job.id, job.epoch, "parked", parked_reason=reason, resume_state=back, missing=missing, **last
             )
         )
-        desk.tell("parked", error.message, job, reason=reason, missing_atomic=int(missing) if missing else None)
+        desk.tell(
+            "parked", error.message, job, reason=reason, missing_atomic=int(missing) if missing else None
+        )
     elif isinstance(error, (JobFailed, ContentRejected, RequestInvalid, ModelUnavailable)):
         refunded = str(getattr(error, "refunded", "yes" if isinstance(error, ContentRejected) else ""))
         yield from call(lambda: desk.ledger.move(job.id, job.epoch, "failed", refunded=refunded, **last))
@@ -487,7 +509,11 @@ def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402
             yield from call(lambda: desk.ledger.remember(f"suggestion {job.id}", str(suggested)[:4000]))
         yield from call(lambda: stop_after_losses(desk, job))
     elif isinstance(error, JobExpired):
-        yield from call(lambda: desk.ledger.move(job.id, job.epoch, "expired", refunded=str(getattr(error, "refunded", "")), **last))
+        yield from call(
+            lambda: desk.ledger.move(
+                job.id, job.epoch, "expired", refunded=str(getattr(error, "refunded", "")), **last
+            )
+        )
         yield from call(lambda: stop_after_losses(desk, job))
     return error
 
@@ -523,7 +549,9 @@ def track_of(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[Track]:
             next_step="restore the file from a backup; the seller's copy was deleted",
         )  # fmt: skip
     seconds = yield from call(lambda: seconds_of(path))
-    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled", "presumed", "signed")))
+    holds = yield from call(
+        lambda: desk.ledger.holds(job_id=job.id, states=("settled", "presumed", "signed"))
+    )
     paying = [hold for hold in holds if hold.kind != "topup"]
     cost = Usdc(sum(price_of_hold(hold) for hold in paying))
     payments = tuple(

@@ -53,7 +53,9 @@ def identity(job: JobRecord) -> str:
 # --- paid on the spot
 def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     if desk.payer is None:
-        raise PaymentRefused("a direct seller is paid by a wallet, and none is set", next_step="set a wallet key")
+        raise PaymentRefused(
+            "a direct seller is paid by a wallet, and none is set", next_step="set a wallet key"
+        )
     options = JobOptions.from_json(job.options)
     specs = yield from desk.specs()
     ask = desk.provider.ask_queue(audio_of(job), specs.get(job.model))
@@ -64,7 +66,9 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     answer = answer_of(bought.response)
     if bought.hold is None:
         if answer.status < 400:
-            raise ProtocolError("the seller answered without asking for payment; it does not look like an x402 seller")
+            raise ProtocolError(
+                "the seller answered without asking for payment; it does not look like an x402 seller"
+            )
         raise desk.provider.error_of(answer, "queue")
     outcome = desk.provider.read_queued(answer)
     settlement = read_settlement(dict(bought.response.headers))
@@ -177,12 +181,18 @@ def _refused_content(desk: Desk, drawn: Drawn, outcome: Refused) -> Flow[X402Aud
     ]  # fmt: skip
     if open_charges:
         return unsettled_draw(drawn.hold, "the seller refused the content, but its ledger shows a charge")
-    yield from call(lambda: desk.ledger.void(drawn.hold.id, evidence="422, and no charge stands at the seller"))
+    yield from call(
+        lambda: desk.ledger.void(drawn.hold.id, evidence="422, and no charge stands at the seller")
+    )
     return _content_error(outcome)
 
 
 def _content_error(outcome: Refused) -> ContentRejected:
-    hint = "; x402-audio resume ID --use-suggestion takes the seller's wording" if outcome.suggested_prompt else ""
+    hint = (
+        "; x402-audio resume ID --use-suggestion takes the seller's wording"
+        if outcome.suggested_prompt
+        else ""
+    )
     return ContentRejected(
         f"the seller refused the content: {outcome.message}", status=outcome.status,
         suggested_prompt=outcome.suggested_prompt, next_step=f"change the prompt{hint}",
@@ -221,11 +231,24 @@ def _book_queued(
     due = desk.clock.now() + first_poll(known, waiting, options.interval)
     queued = yield from call(
         lambda: desk.ledger.queued(
-            job.id, job.epoch, hold.id, queue_id=outcome.queue_id, due=due, evidence=evidence, transaction=transaction
+            job.id,
+            job.epoch,
+            hold.id,
+            queue_id=outcome.queue_id,
+            due=due,
+            evidence=evidence,
+            transaction=transaction,
         )
     )
     if hold.kind == "direct":
-        desk.tell("settled", f"paid {hold.amount}", job, kind="direct", amount_atomic=int(hold.amount), transaction=transaction)
+        desk.tell(
+            "settled",
+            f"paid {hold.amount}",
+            job,
+            kind="direct",
+            amount_atomic=int(hold.amount),
+            transaction=transaction,
+        )
     desk.tell("queued", f"queued as {outcome.queue_id}", job, queue_id=outcome.queue_id)
     return queued
 

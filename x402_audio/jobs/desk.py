@@ -57,10 +57,16 @@ class JobOptions:
         found: list[Limit] = []
         if self.max_price is not None:
             price = Usdc.parse_usd(self.max_price)
-            found += [Limit("jobs", "payment", price, source="flag"), Limit("jobs", "job", price, source="flag")]
+            found += [
+                Limit("jobs", "payment", price, source="flag"),
+                Limit("jobs", "job", price, source="flag"),
+            ]
         if self.max_top_up is not None:
             most = Usdc.parse_usd(self.max_top_up)
-            found += [Limit("top-ups", "payment", most, source="flag"), Limit("top-ups", "day", most, source="flag")]
+            found += [
+                Limit("top-ups", "payment", most, source="flag"),
+                Limit("top-ups", "day", most, source="flag"),
+            ]
         if self.max_total is not None:
             found.append(Limit("wallet", "ever", Usdc.parse_usd(self.max_total), source="flag"))
         return tuple(found)

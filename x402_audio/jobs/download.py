@@ -258,7 +258,10 @@ def _is_cut_wav(path: Path) -> bool:
     """The library plays what is there of a cut WAV as if it were all; a length that was streamed says nothing."""
     with path.open("rb") as file:
         head = file.read(8)
-    return head[:4] == b"RIFF" and path.stat().st_size < int.from_bytes(head[4:], "little") + 8 < _WAV_LENGTH_UNKNOWN
+    return (
+        head[:4] == b"RIFF"
+        and path.stat().st_size < int.from_bytes(head[4:], "little") + 8 < _WAV_LENGTH_UNKNOWN
+    )
 
 
 def _undecodable_container(path: Path) -> bool:

@@ -16,7 +16,15 @@ from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.ledger.book import LIVE, Hold, JobRecord, Limit, Reading
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.pay import Payer
-from x402_audio.payment.prepaid import Account, TopUp, explain_rise, finish_top_up, read_in_turn, top_up, trusted_credit
+from x402_audio.payment.prepaid import (
+    Account,
+    TopUp,
+    explain_rise,
+    finish_top_up,
+    read_in_turn,
+    top_up,
+    trusted_credit,
+)
 
 WATCH_EVERY_S: Final = 10.0
 NEIGHBOURS_WAIT_S: Final = 20.0
@@ -32,7 +40,9 @@ def ensure_credit(desk: Desk, account: Account, job: JobRecord, price: Usdc) -> 
     started = yield from call(desk.ledger.now)
     reading = yield from _reading(desk, account, job, needed)
     if reading.read_at < started and not _covers(reading, price, needed):
-        reading = yield from _reading(desk, account, job, needed, fresh_s=0.0)  # nothing is decided on an old no
+        reading = yield from _reading(
+            desk, account, job, needed, fresh_s=0.0
+        )  # nothing is decided on an old no
     reading = yield from _after_neighbours(desk, account, job, needed, reading)
     if _covers(reading, price, needed):
         return
@@ -90,7 +100,9 @@ def _neighbour_unknown(other: Hold, needed: Usdc, missing: Usdc) -> Insufficient
     )  # fmt: skip
 
 
-def _after_neighbours(desk: Desk, account: Account, job: JobRecord, needed: Usdc, reading: Reading) -> Flow[Reading]:
+def _after_neighbours(
+    desk: Desk, account: Account, job: JobRecord, needed: Usdc, reading: Reading
+) -> Flow[Reading]:
     """Queue calls that are on their way count twice for a moment (held and perhaps already charged): wait for them."""
     end = desk.clock.monotonic() + NEIGHBOURS_WAIT_S
     while reading.trust == "agreed" and reading.available < needed and desk.clock.monotonic() < end:
@@ -98,7 +110,11 @@ def _after_neighbours(desk: Desk, account: Account, job: JobRecord, needed: Usdc
             lambda: desk.ledger.holds(wallet=account.wallet, states=("reserved", "signed"), kind="credit")
         )
         now = yield from call(desk.ledger.now)
-        young = sum(hold.amount for hold in live if hold.job_id != job.id and now - hold.created_at < NEIGHBOURS_WAIT_S)
+        young = sum(
+            hold.amount
+            for hold in live
+            if hold.job_id != job.id and now - hold.created_at < NEIGHBOURS_WAIT_S
+        )
         if not young or reading.available + young < needed:
             break
         yield from sleep(0.2 + desk.jitter() / 5)
@@ -108,7 +124,9 @@ def _after_neighbours(desk: Desk, account: Account, job: JobRecord, needed: Usdc
 
 def finish_open_top_up(desk: Desk, account: Account, job: JobRecord) -> Flow[None]:
     """Take up the job's own top-up that a killed process left open."""
-    holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("reserved", "signed"), kind="topup"))
+    holds = yield from call(
+        lambda: desk.ledger.holds(job_id=job.id, states=("reserved", "signed"), kind="topup")
+    )
     for hold in holds:
         if desk.payer is not None and (yield from desk.payer.still_fit(hold)) is not None:
             yield from finish_top_up(account, desk.payer, hold)
@@ -197,7 +215,9 @@ def _covers(reading: Reading, price: Usdc, needed: Usdc) -> bool:
 
 def _untrusted(reading: Reading, needed: Usdc) -> InsufficientBalance:
     if reading.trust == "fallen":
-        text = f"credit fell by {reading.fallen_by} more than our own jobs explain; nothing new is bought on it"
+        text = (
+            f"credit fell by {reading.fallen_by} more than our own jobs explain; nothing new is bought on it"
+        )
         step = "find the other spender, then run: x402-audio reconcile"
     else:
         text = "the seller's balance changes from one reading to the next; nothing is bought on it"
@@ -211,5 +231,10 @@ def _short(
     suggested = Usdc(max(missing.ceil_to_cent(), reading.minimum_top_up))
     step = next_step or f"x402-audio top-up {suggested.usd}, or repeat with --max-top-up {suggested.usd}"
     return InsufficientBalance(
-        text, balance=reading.balance, needed=needed, missing=missing, suggested_top_up=suggested, next_step=step
+        text,
+        balance=reading.balance,
+        needed=needed,
+        missing=missing,
+        suggested_top_up=suggested,
+        next_step=step,
     )

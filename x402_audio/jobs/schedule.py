@@ -19,7 +19,11 @@ def first_poll(known_p80: float | None, waiting: int, interval: float | None = N
 
 
 def next_poll(
-    average_s: float | None, elapsed_s: float | None, waiting: int, jitter: float, interval: float | None = None
+    average_s: float | None,
+    elapsed_s: float | None,
+    waiting: int,
+    jitter: float,
+    interval: float | None = None,
 ) -> float:
     """Seconds until the next poll. jitter: 0 to 1. `interval` is the caller's own pace."""
     if interval is not None:

@@ -98,7 +98,9 @@ def _compare(desk: Desk, account: Account) -> Flow[list[Difference]]:
     jobs = yield from call(lambda: ledger.jobs(wallet=account.wallet, limit=1_000_000))
     draws = [hold for hold in ours if hold.kind == "credit" and hold.state != "void"]
     differences, matched = compare_draws(draws, jobs, charges(rows))
-    top_ups = [hold for hold in ours if hold.kind == "topup" and hold.state in ("settled", "presumed", "signed")]
+    top_ups = [
+        hold for hold in ours if hold.kind == "topup" and hold.state in ("settled", "presumed", "signed")
+    ]
     differences += compare_top_ups(top_ups, rows)
     for difference in differences:
         yield from _book(desk, difference, matched)
@@ -134,5 +136,7 @@ def _read_again(desk: Desk, account: Account, differences: Sequence[Difference])
         why = yield from call(lambda: ledger.suspended(account.wallet, account.origin, "top-ups"))
         if why is not None:
             yield from call(
-                lambda: ledger.lift(account.wallet, account.origin, "top-ups", "every top-up shows at the seller")
+                lambda: ledger.lift(
+                    account.wallet, account.origin, "top-ups", "every top-up shows at the seller"
+                )
             )

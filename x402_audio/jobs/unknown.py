@@ -37,7 +37,9 @@ def decide(desk: Desk, hold: Hold, chain: ChainReader | None) -> Flow[Hold]:
     if hold.kind == "credit":
         return (yield from _decide_draw(desk, hold))
     if hold.state == "signed" and desk.clock.now() > (hold.sent_at or hold.created_at) + PRESUME_AFTER_S:
-        return (yield from call(lambda: desk.ledger.presume(hold.id, why="an account draw without an answer")))
+        return (
+            yield from call(lambda: desk.ledger.presume(hold.id, why="an account draw without an answer"))
+        )
     return hold
 
 
@@ -70,14 +72,18 @@ def _decide_authorization(desk: Desk, hold: Hold, chain: ChainReader | None) -> 
         if paid is not None:
             return paid
     if hold.state == "signed" and desk.clock.now() > hold.valid_before + PRESUME_AFTER_S:
-        return (yield from call(lambda: desk.ledger.presume(hold.id, why="no RPC is set to read the chain with")))
+        return (
+            yield from call(lambda: desk.ledger.presume(hold.id, why="no RPC is set to read the chain with"))
+        )
     return hold
 
 
 def _top_up_shown(desk: Desk, hold: Hold) -> Flow[Hold | None]:
     assert desk.account is not None
     try:
-        rows = yield from read_ledger(desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S)
+        rows = yield from read_ledger(
+            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
+        )
     except X402AudioError as error:
         desk.warnings.append(f"{hold.id}: {error.message}")
         return None
@@ -86,7 +92,11 @@ def _top_up_shown(desk: Desk, hold: Hold) -> Flow[Hold | None]:
     if row is None:
         return None
     row_id = row.id
-    return (yield from call(lambda: desk.ledger.settle(hold.id, evidence="TOP_UP row at the seller", charge_id=row_id)))
+    return (
+        yield from call(
+            lambda: desk.ledger.settle(hold.id, evidence="TOP_UP row at the seller", charge_id=row_id)
+        )
+    )
 
 
 # --- draws on credit: the seller's ledger
@@ -94,7 +104,9 @@ def _decide_draw(desk: Desk, hold: Hold) -> Flow[Hold]:
     if desk.account is None:
         return hold
     try:
-        rows = yield from read_ledger(desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S)
+        rows = yield from read_ledger(
+            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
+        )
     except X402AudioError as error:
         desk.warnings.append(f"{hold.id}: {error.message}")
         return hold
@@ -117,7 +129,9 @@ def _settle_draw(desk: Desk, hold: Hold, charged: Charged) -> Flow[Hold]:
     if hold.job_id is None:
         return (
             yield from call(
-                lambda: desk.ledger.settle(hold.id, evidence=evidence, charge_id=charged.request_id, delivered=False)
+                lambda: desk.ledger.settle(
+                    hold.id, evidence=evidence, charge_id=charged.request_id, delivered=False
+                )
             )
         )
     job_id = hold.job_id
@@ -173,13 +187,17 @@ def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
     if hold.refunded:
         return hold.refunded
     try:
-        rows = yield from read_ledger(desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S)
+        rows = yield from read_ledger(
+            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
+        )
     except X402AudioError:
         return None
     for group in charges(rows):
         if group.request_id in (job.queue_id, hold.charge_id) and group.refunded > 0:
             amount = Usdc(min(group.refunded, hold.amount))
-            refund = partial(desk.ledger.refund, hold.id, amount, charge_id=group.refund_id, why="REFUND row at the seller")
+            refund = partial(
+                desk.ledger.refund, hold.id, amount, charge_id=group.refund_id, why="REFUND row at the seller"
+            )
             return (yield from call(refund)).refunded
     return Usdc(0)
 
@@ -191,7 +209,9 @@ def stop_after_losses(desk: Desk, job: JobRecord) -> None:
         if other.origin == job.origin and other.queued_at is not None
     ]  # fmt: skip
     last = sorted(ended, key=lambda other: other.updated_at)[-LOSSES_MAX:]
-    if len(last) == LOSSES_MAX and all(other.state != "completed" and other.refunded != "yes" for other in last):
+    if len(last) == LOSSES_MAX and all(
+        other.state != "completed" and other.refunded != "yes" for other in last
+    ):
         names = ", ".join(other.id for other in last)
         why = f"{LOSSES_MAX} jobs in a row were charged and not delivered ({names})"
         desk.ledger.suspend(job.wallet, job.origin, "seller", why)

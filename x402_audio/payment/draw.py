@@ -73,12 +73,19 @@ def draw_credit(
         hold = yield from call(lambda: ledger.open_hold(session.wallet, draw.identity))
         secret: Secret | None = None
         if hold is None or hold.state == "reserved":
-            secret, hold = yield from _commit(ledger, session, draw, limits, hold, network, asset, environment)
+            secret, hold = yield from _commit(
+                ledger, session, draw, limits, hold, network, asset, environment
+            )
         else:
             hold, secret = yield from _stored(ledger, hold, now)
         while True:
             if secret is None:
-                return Drawn(Unclear("the stored sign-in is no longer fit to be sent"), hold, first=False, response=None)
+                return Drawn(
+                    Unclear("the stored sign-in is no longer fit to be sent"),
+                    hold,
+                    first=False,
+                    response=None,
+                )
             outcome, response = yield from _send(session, draw.ask, hold, secret, read)
             first = hold.sends == 1
             if not first and not isinstance(outcome, Queued):

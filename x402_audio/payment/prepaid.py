@@ -101,7 +101,9 @@ def read_in_turn(account: Account) -> Flow[Reading]:
     """A new reading. One program of the wallet reads at a time and the others use what it read: so few are allowed."""
     before = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
     end = account.clock.monotonic() + TURN_WAIT_S
-    while (token := (yield from call(account.session.turn_to_read))) is None and account.clock.monotonic() < end:
+    while (
+        token := (yield from call(account.session.turn_to_read))
+    ) is None and account.clock.monotonic() < end:
         yield from sleep(0.1)
     try:
         known = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
@@ -121,8 +123,14 @@ def explain_rise(account: Account, reading: Reading) -> Flow[Reading]:
         return reading
     ledger, began = account.ledger, (yield from call(account.ledger.now))
     held = yield from call(lambda: ledger.holds(wallet=account.wallet, kind="credit"))
-    draws = [hold for hold in held if hold.state != "void" and (hold.resolved_at or began) >= began - 2 * CHARGE_LAG_S]
-    jobs = yield from call(lambda: {hold.id: ledger.job(hold.job_id).queue_id for hold in draws if hold.job_id})
+    draws = [
+        hold
+        for hold in held
+        if hold.state != "void" and (hold.resolved_at or began) >= began - 2 * CHARGE_LAG_S
+    ]
+    jobs = yield from call(
+        lambda: {hold.id: ledger.job(hold.job_id).queue_id for hold in draws if hold.job_id}
+    )
     if any(hold.state in LIVE for hold in draws):
         return reading
     rows = yield from read_ledger(account, since=began - 2 * CHARGE_LAG_S - CLOCK_SKEW_MAX_S)
@@ -146,7 +154,9 @@ def read_ledger(account: Account, *, since: float) -> Flow[tuple[Transaction, ..
         rows.extend(page.rows)
         if not page.has_more or not page.rows or page.rows[-1].created_at < since:
             return tuple(row for row in rows if row.created_at >= since)
-    raise ProtocolError("the seller's ledger is longer than 2,000 rows since that time; it was not read to its end")
+    raise ProtocolError(
+        "the seller's ledger is longer than 2,000 rows since that time; it was not read to its end"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,9 @@ def top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: TopUp) -
         )
     why = yield from call(lambda: account.ledger.suspended(account.wallet, account.origin, "top-ups"))
     if why is not None:
-        raise PaymentRefused(f"top-ups are stopped at {account.origin}: {why}", next_step="run: x402-audio reconcile")
+        raise PaymentRefused(
+            f"top-ups are stopped at {account.origin}: {why}", next_step="run: x402-audio reconcile"
+        )
     slot = yield from account.session.take_slot()
     try:
         hold = yield from _commit_top_up(account, payer, policy, wish)
@@ -238,7 +250,10 @@ def _check_neighbours(account: Account, wish: TopUp) -> None:
 def _check_max_top_up(account: Account, wish: TopUp, amount: Usdc) -> None:
     """The one-top-up limit, told as missing funds: the owner decides by raising it."""
     limits = account.ledger.effective_limits(wish.limits)
-    most = min((limit.amount for limit in limits if (limit.purse, limit.window) == ("top-ups", "payment")), default=ZERO)
+    most = min(
+        (limit.amount for limit in limits if (limit.purse, limit.window) == ("top-ups", "payment")),
+        default=ZERO,
+    )
     if amount > most:
         state = "automatic top-ups are off" if most == 0 else f"one top-up may be at most {most}"
         raise InsufficientBalance(

@@ -152,7 +152,12 @@ class SellerSession:
 
     # --- sending
     def send_once(
-        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout = PAID_TIMEOUT
+        self,
+        ask: Ask,
+        secrets: Mapping[str, Secret],
+        *,
+        stream: bool = False,
+        timeout: httpx.Timeout = PAID_TIMEOUT,
     ) -> Flow[httpx.Response]:
         """One request under a rate ticket and a slot, never repeated. Raises httpx.TransportError.
 
@@ -171,20 +176,29 @@ class SellerSession:
                 self.release(token)
 
     def send_in_slot(
-        self, ask: Ask, secrets: Mapping[str, Secret], *, stream: bool = False, timeout: httpx.Timeout = PAID_TIMEOUT
+        self,
+        ask: Ask,
+        secrets: Mapping[str, Secret],
+        *,
+        stream: bool = False,
+        timeout: httpx.Timeout = PAID_TIMEOUT,
     ) -> Flow[httpx.Response]:
         """One request under a rate ticket, in a slot the caller already holds. Raises httpx.TransportError."""
         yield from self._ticket(ask.route)
         try:
             return (yield from send(self.request(ask, secrets, timeout), stream=stream))
         except httpx.DecodingError as error:
-            raise httpx.ReadError(str(error)) from None  # as good as no answer: it arrived, and cannot be read
+            raise httpx.ReadError(
+                str(error)
+            ) from None  # as good as no answer: it arrived, and cannot be read
 
     def finish(self, response: httpx.Response) -> None:
         """Give the slot of a streamed answer back."""
         self.release(response.extensions.pop("x402_audio_slot", None))
 
-    def ask(self, ask: Ask, *, timeout: httpx.Timeout = QUICK_TIMEOUT, repeats: int = REPEATS_MAX) -> Flow[Answer]:
+    def ask(
+        self, ask: Ask, *, timeout: httpx.Timeout = QUICK_TIMEOUT, repeats: int = REPEATS_MAX
+    ) -> Flow[Answer]:
         """A call that costs nothing: repeated on transport trouble, 429 and 5xx, each time with new credentials."""
         return answer_of((yield from self._ask(ask, timeout, repeats, stream=False)))
 
@@ -207,7 +221,9 @@ class SellerSession:
             raise error if isinstance(error, httpx.TransportError) else httpx.ReadError(str(error)) from None
         yield from close(response)
         headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_LINE]
-        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
+        return httpx.Response(
+            response.status_code, headers=headers, content=b"".join(parts), request=response.request
+        )
 
     def _ask(self, ask: Ask, timeout: httpx.Timeout, repeats: int, *, stream: bool) -> Flow[httpx.Response]:
         attempt = 0
@@ -215,7 +231,9 @@ class SellerSession:
         while True:
             response = None
             try:
-                response = yield from self.send_once(ask, self.credentials(ask), stream=stream, timeout=timeout)
+                response = yield from self.send_once(
+                    ask, self.credentials(ask), stream=stream, timeout=timeout
+                )
                 if stream and is_audio(response):
                     return response
                 if stream:
@@ -322,7 +340,12 @@ def unreachable(origin: str, error: httpx.TransportError) -> SellerUnreachable:
 def is_audio(response: httpx.Response) -> bool:
     """A 200 whose type is neither JSON nor text is the audio itself."""
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-    return response.status_code == 200 and bool(kind) and not kind.endswith("json") and not kind.startswith("text/")
+    return (
+        response.status_code == 200
+        and bool(kind)
+        and not kind.endswith("json")
+        and not kind.startswith("text/")
+    )
 
 
 def answer_of(response: httpx.Response) -> Answer:

@@ -39,7 +39,9 @@ class AudioRequest:
 
     def digest(self, *, seller: str, wallet: str) -> str:
         """Hex SHA-256 over seller, wallet and every field: the job's identity besides its id."""
-        return hashlib.sha256(write_json([seller, wallet, self.canonical()]).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(
+            write_json([seller, wallet, self.canonical()]).encode("utf-8", "surrogatepass")
+        ).hexdigest()
 
 
 def request_from(asked: Mapping[str, Any]) -> AudioRequest:
