@@ -59,26 +59,28 @@ def test_an_answer_lost_after_the_seller_acted_buys_nothing_again_and_the_file_a
     with pytest.raises(PaymentUnsettled) as caught:
         shopper.generate(job_id="k")
     assert (caught.value.exit_code, caught.value.money_moved) == (8, "unknown")
-    job = shopper.job("k")
-    assert (job.state, job.parked_reason) == ("parked", "unknown")
+    assert (shopper.job("k").state, shopper.job("k").parked_reason) == ("parked", "unknown")
     assert len({hold.nonce for hold in shopper.holds("k")}) == 1
 
     report = shopper.reconcile()
     assert (len(report.settled), report.open, report.differences) == (1, (), ())
     assert shopper.job("k").state == "queued"
     assert shopper.resume("k").completed
-    assert len(shop.jobs) == 1
-    assert shop.left() == CREDIT - QUOTE
+    assert (len(shop.jobs), shop.left()) == (1, CREDIT - QUOTE)
     assert shopper.client.ledger.verify() == []
 
 
-def test_resume_alone_ends_it_as_well(stage: OpenStage) -> None:
-    shop = stage(FaultRule("drop_after", "/audio/queue"), credit=CREDIT)
+def test_while_the_sellers_ledger_is_silent_too_it_stays_unknown(stage: OpenStage) -> None:
+    silent = FaultRule("status", "/x402/transactions", every=True, value=500)
+    shop = stage(FaultRule("drop_after", "/audio/queue"), silent, credit=CREDIT)
     shopper = shop.shopper()
-    with pytest.raises(PaymentUnsettled):
-        shopper.generate(job_id="k")
+    for walk in (shopper.generate, shopper.generate):
+        with pytest.raises(PaymentUnsettled):
+            walk(job_id="k")
+    assert shopper.reconcile().unread
+    shop.faults()
     assert shopper.resume("k").completed
-    assert len(shop.jobs) == 1
+    assert (len(shop.jobs), shop.left()) == (1, CREDIT - QUOTE)
 
 
 def test_a_seller_that_hangs_is_left_and_asked_with_the_same_header(stage: OpenStage) -> None:
@@ -88,7 +90,7 @@ def test_a_seller_that_hangs_is_left_and_asked_with_the_same_header(stage: OpenS
     with pytest.raises(PaymentUnsettled):
         shopper.generate(job_id="k")
     assert shopper.resume("k").completed
-    assert len(shop.jobs) == 1
+    assert (len(shop.jobs), shopper.holds("k")[0].sends) == (1, 2)
 
 
 def test_nothing_is_sent_again_once_the_header_is_about_to_die(stage: OpenStage) -> None:
@@ -159,8 +161,7 @@ def test_two_charges_that_could_be_it_want_a_human(stage: OpenStage) -> None:
         shopper.generate(job_id="k")
     shop.credit("-0.69")
     shopper.reconcile()
-    job = shopper.job("k")
-    assert (job.state, job.parked_reason) == ("parked", "human")
+    assert (shopper.job("k").state, shopper.job("k").parked_reason) == ("parked", "human")
     with pytest.raises(JobParked) as caught:
         shopper.resume("k")
     assert (caught.value.money_moved, caught.value.owner) == ("unknown", "human")
