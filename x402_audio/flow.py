@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from traceback import clear_frames
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -149,7 +150,7 @@ async def run_async(flow: Flow[T], http: httpx.AsyncClient) -> T:
     try:
         step = next(flow)
         while True:
-            step = await _after_async(flow, step, http, streams)
+            step = (await _outcome_async(flow, step, http, streams))()
     except StopIteration as stop:
         return cast(T, stop.value)
     except BaseException as error:
@@ -159,15 +160,15 @@ async def run_async(flow: Flow[T], http: httpx.AsyncClient) -> T:
         flow.close()
 
 
-async def _after_async(
+async def _outcome_async(
     flow: Flow[T], step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]
-) -> Step:
-    """As `_after`, awaited."""
+) -> Callable[[], Step]:
+    """Do one step; what comes back asks the flow for the next (a coroutine must not end by the flow's StopIteration)."""
     try:
         result = await _do_async(step, http, streams)
     except Exception as error:
-        return flow.throw(error)
-    return flow.send(result)
+        return partial(flow.throw, error)
+    return partial(flow.send, result)
 
 
 async def _do_async(step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]) -> object:
