@@ -1,0 +1,78 @@
+"""One of eight programs that spend from one ledger until it says stop; started by test_eight_processes.py.
+
+Arguments: API base, ledger, key (a test's own), what its clock is ahead of the machine's in seconds, its number, and
+the take it begins with. Prints each delivered take, so that a successor can go on where it was killed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import httpx
+
+from x402_audio.clock import system_random
+from x402_audio.errors import BudgetExceeded
+from x402_audio.ledger.book import Limit
+from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.money import Usdc
+from x402_audio.payment.auth import X402Auth
+from x402_audio.payment.policy import PaymentPolicy
+from x402_audio.protocol.signer import LocalSigner
+
+CHEAP, DEAR = Usdc(30_000), Usdc(190_000)
+ROOM = {"cheap": 60, "dear": 40}
+"""How many of each price the limits leave room for: 100 payments."""
+LIMITS = [
+    Limit("jobs", "hour", Usdc(60 * CHEAP), scope="label:cheap", source="environment"),
+    Limit("jobs", "hour", Usdc(40 * DEAR), scope="label:dear", source="environment"),
+    Limit("wallet", "day", Usdc(60 * CHEAP + 40 * DEAR), source="environment"),
+]
+BODIES: dict[str, dict[str, object]] = {
+    "cheap": {"model": "ace-step-15", "duration_seconds": 60},
+    "dear": {"model": "stable-audio-25"},
+}
+
+
+class ShiftedClock:
+    """The machine's clock, moved so that a window's edge is crossed on the way."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def body_of(label: str, number: int, take: int) -> dict[str, object]:
+    return {**BODIES[label], "prompt": f"take {take} of program {number}, {label}"}
+
+
+def buy_until_full(
+    api_url: str, ledger_path: str, key: str, clock: ShiftedClock, number: int, take: int
+) -> None:
+    ledger = SqliteLedger(ledger_path, clock=clock, random=system_random)
+    signer = LocalSigner.from_hex(key)
+    auths = {
+        label: X402Auth(signer, ledger, PaymentPolicy(), limits=LIMITS, label=label, clock=clock)
+        for label in ROOM
+    }
+    with httpx.Client(trust_env=False, timeout=30) as http:
+        while auths:
+            for label, auth in list(auths.items()):
+                try:
+                    body = body_of(label, number, take)
+                    http.post(f"{api_url}/audio/queue", json=body, auth=auth).raise_for_status()
+                except BudgetExceeded:
+                    del auths[label]
+            sys.stdout.write(f"{take}\n")
+            sys.stdout.flush()
+            take += 1
+
+
+if __name__ == "__main__":
+    _, api, books, secret_key, ahead, own_number, first_take = sys.argv
+    buy_until_full(api, books, secret_key, ShiftedClock(float(ahead)), int(own_number), int(first_take))

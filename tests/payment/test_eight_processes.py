@@ -1,0 +1,68 @@
+"""Eight programs, one ledger, room for 100 payments of two prices, three killed on the way, an hour's edge crossed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import cast
+
+from tests.payment.fleet import CHEAP, DEAR, ROOM, ShiftedClock
+from x402_audio.clock import system_random
+from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
+
+LEASE_OVER_S = 150
+
+
+def start(
+    server: SandboxServer, books: Path, key: str, ahead: float, number: int, take: int
+) -> subprocess.Popen[str]:
+    words = [server.api_url, str(books), key, str(ahead), str(number), str(take)]
+    program = str(Path(__file__).with_name("fleet.py"))
+    return subprocess.Popen(
+        [sys.executable, program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+
+def killed_after(program: subprocess.Popen[str], takes: int) -> int:
+    """Kill a program as soon as it printed so many takes; the take it was at."""
+    assert program.stdout is not None
+    done = [program.stdout.readline() for _ in range(takes)]
+    program.send_signal(signal.SIGKILL)
+    rest, _ = program.communicate()
+    return len(done) + len(rest.split())
+
+
+def test_eight_processes_make_exactly_the_hundred_payments_there_is_room_for(tmp_path: Path) -> None:
+    """An hour by the clock ends while they spend: a rolling window gives nothing back for that."""
+    key, books = os.urandom(32).hex(), tmp_path / "state" / "ledger.db"
+    clock = ShiftedClock(3600 - time.time() % 3600 - 30)
+    seller = SandboxSeller(mode="direct-v2", clock=clock, limits=Limits.off())
+    with SandboxServer(seller) as server:
+        programs = {number: start(server, books, key, clock.ahead, number, 0) for number in range(4)}
+        stopped = {1: killed_after(programs[1], takes=2)}
+        programs |= {number: start(server, books, key, clock.ahead + 60, number, 0) for number in range(4, 8)}
+        stopped |= {number: killed_after(programs[number], takes=2) for number in (4, 6)}
+        for number in (0, 2, 3, 5, 7):
+            out, err = programs[number].communicate(timeout=120)
+            assert programs[number].returncode == 0, (out, err)
+        clock.ahead += LEASE_OVER_S
+        for number, take in stopped.items():
+            successor = start(server, books, key, clock.ahead, number, take)
+            out, err = successor.communicate(timeout=60)
+            assert successor.returncode == 0, (out, err)
+        payments = cast(list[dict[str, object]], seller.books()["payments"])
+    ledger = SqliteLedger(books, clock=clock, random=system_random)
+    by_price = Counter(payment["value"] for payment in payments)
+    assert by_price == {int(CHEAP): ROOM["cheap"], int(DEAR): ROOM["dear"]}
+    assert len({payment["nonce"] for payment in payments}) == 100
+    states = Counter(hold.state for hold in ledger.holds())
+    assert (states["settled"], states["reserved"], states["signed"]) == (100, 0, 0)
+    assert len({int(hold.created_at // 3600) for hold in ledger.holds()}) == 2
+    assert ledger.verify() == []
