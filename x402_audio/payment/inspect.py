@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from x402_audio.errors import PaymentRefused
-from x402_audio.payment.policy import PaymentPolicy, choose_requirement
+from x402_audio.payment.policy import PaymentPolicy, choose_requirement, why_not
 from x402_audio.protocol.address import ZERO_ADDRESS
 from x402_audio.protocol.requirements import Rejection, read_payment_required
 from x402_audio.reports import InspectedRequirement, InspectReport
@@ -24,16 +24,14 @@ def inspect_answer(
     if status != 402:
         return InspectReport(url, status, None, (), None, f"the answer is {status}: no payment is asked")
     terms = read_payment_required(headers, body)
-    reasons: dict[int, Rejection] = {rejection.index: rejection for rejection in terms.rejections}
+    reasons = {rejection.index: rejection for rejection in terms.rejections}
+    reasons |= {each.index: why for each in terms.requirements if (why := why_not(each, policy, payer=payer))}
     chosen: int | None = None
     note = ""
     try:
         chosen = choose_requirement(terms, policy, payer=payer).index
     except PaymentRefused as error:
         note = error.message
-        listed = error.details.get("rejections")
-        if isinstance(listed, tuple):
-            reasons |= {rejection.index: rejection for rejection in listed}
     rows = [
         InspectedRequirement(
             index=entry.index, scheme=entry.scheme, network=entry.network, asset=entry.asset, pay_to=entry.pay_to,

@@ -87,6 +87,11 @@ def choose_requirement(terms: PaymentRequired, policy: PaymentPolicy, *, payer: 
     raise NoAcceptableRequirement(f"nothing offered can be paid ({listed})", rejections=tuple(rejections))
 
 
+def why_not(requirement: PaymentRequirements, policy: PaymentPolicy, *, payer: str) -> Rejection | None:
+    """Why this one requirement is not paid, whatever stands beside it; None when it could be."""
+    return _protocol_rejection(requirement, policy, payer) or _price_rejection(requirement, policy)
+
+
 def _protocol_rejection(
     requirement: PaymentRequirements, policy: PaymentPolicy, payer: str
 ) -> Rejection | None:
