@@ -24,14 +24,21 @@ def say(**line: Any) -> None:
 
 def told(notice: Notice) -> None:
     if notice.kind in ("queued", "parked", "completed", "payment", "settled"):
-        say(what=notice.kind, job=notice.job_id, text=notice.text, **{k: v for k, v in notice.data.items() if k != "kind"})
+        say(
+            what=notice.kind,
+            job=notice.job_id,
+            text=notice.text,
+            **{k: v for k, v in notice.data.items() if k != "kind"},
+        )
 
 
 def act(client: AudioClient, wish: dict[str, Any]) -> None:
     """`submit`: names of jobs to store; `work`: seconds to advance all jobs; `generate`: wishes of one job."""
     folder = Path(wish["folder"])
     for name in wish.get("submit", ()):
-        client.submit(PROMPT, model=MODEL, duration_seconds=SECONDS, job_id=name, output=folder / f"{name}.mp3")
+        client.submit(
+            PROMPT, model=MODEL, duration_seconds=SECONDS, job_id=name, output=folder / f"{name}.mp3"
+        )
     say(what="ready")
     sys.stdin.readline()
     try:

@@ -88,7 +88,9 @@ class CountingSigner:
         return self._inner.sign_message(text)
 
 
-def settings_for(api_url: str, state: Path, *, key: str = KEY, flagged: bool = False, **more: str) -> Settings:
+def settings_for(
+    api_url: str, state: Path, *, key: str = KEY, flagged: bool = False, **more: str
+) -> Settings:
     """A stranger's settings, the seller configured or named by flag; the built-in limits stand out of the way."""
     env = {
         "X402_AUDIO_PRIVATE_KEY": key, "X402_AUDIO_STATE_DIR": str(state),
@@ -96,7 +98,9 @@ def settings_for(api_url: str, state: Path, *, key: str = KEY, flagged: bool = F
         **{f"X402_AUDIO_{name}": value for name, value in more.items()},
     }  # fmt: skip
     seller = {} if flagged else {"X402_AUDIO_API_URL": api_url}
-    return load_settings(env={**env, **seller}, cwd=state.parent, flags={"API_URL": api_url} if flagged else {})
+    return load_settings(
+        env={**env, **seller}, cwd=state.parent, flags={"API_URL": api_url} if flagged else {}
+    )
 
 
 class Shopper:
@@ -106,7 +110,9 @@ class Shopper:
         self.clock = clock
         self.notices: list[Notice] = []
         self.http = httpx.Client(trust_env=False)
-        self.client = AudioClient(settings, http=self.http, clock=clock, signer=signer, on_notice=self.notices.append)
+        self.client = AudioClient(
+            settings, http=self.http, clock=clock, signer=signer, on_notice=self.notices.append
+        )
         self.verbs = self.client._verbs
 
     def play(self, flow: Flow[T]) -> T:
@@ -143,7 +149,9 @@ class Shopper:
     def told(self, what: str) -> list[str]:
         return [notice.text for notice in self.notices if notice.kind == what]
 
-    def hang_up_after(self, seconds: float, *, times: int, route: str = "/x402/top-up", skip: int = 1) -> None:
+    def hang_up_after(
+        self, seconds: float, *, times: int, route: str = "/x402/top-up", skip: int = 1
+    ) -> None:
         """Wait only so long for the answers to the next `times` requests of a route, after `skip` of them."""
         left = [skip, times]
 
@@ -219,7 +227,9 @@ class Stage:
 
     def asked(self) -> Counter[str]:
         """How often each route was asked."""
-        paths = (entry["path"].removeprefix("/api/v1").partition("/0x")[0] for entry in self.books()["requests"])
+        paths = (
+            entry["path"].removeprefix("/api/v1").partition("/0x")[0] for entry in self.books()["requests"]
+        )
         return Counter(paths)
 
 

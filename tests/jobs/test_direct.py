@@ -29,7 +29,11 @@ def test_a_track_is_paid_once_on_the_call_itself(stage: OpenStage, mode: str) ->
     shop, signer = stage(mode=mode), CountingSigner()
     shopper = shop.shopper(signer=signer)
     track = shopper.generate(job_id="k", max_price="1")
-    assert (track.completed, track.cost, track.payments[0]["nonce"]) == (True, QUOTE, shop.payments[0]["nonce"])
+    assert (track.completed, track.cost, track.payments[0]["nonce"]) == (
+        True,
+        QUOTE,
+        shop.payments[0]["nonce"],
+    )
     _one_payment(shop, shopper, signer)
     before = shop.asked()
     assert shop.shopper().generate(job_id="k").sha256 == track.sha256
@@ -102,7 +106,9 @@ def test_dropped_for_ever_is_unknown_until_the_chain_speaks(stage: OpenStage, mo
 
 
 @BOTH
-def test_unused_at_a_finalized_block_past_its_end_a_new_nonce_may_be_made(stage: OpenStage, mode: str) -> None:
+def test_unused_at_a_finalized_block_past_its_end_a_new_nonce_may_be_made(
+    stage: OpenStage, mode: str
+) -> None:
     shop, signer = stage(mode=mode), CountingSigner()
     shop.faults(*(FaultRule("drop_before", "/audio/queue", nth=n) for n in range(2, 9)))
     shopper = shop.shopper(signer=signer, RPC_URL=shop.server.rpc_url)
@@ -147,7 +153,9 @@ def test_more_than_the_quote_and_a_cent_is_refused(stage: OpenStage, mode: str) 
             exits[over] = error.exit_code
         asked[over] = [authorization.value for authorization in signer.authorizations]
     assert asked == {10_000: [QUOTE + 10_000], 10_001: []}
-    assert exits == {10_001: 3} if mode == "direct-v1" else {10_000: 8, 10_001: 3}, "v2 takes its own price only"
+    assert exits == {10_001: 3} if mode == "direct-v1" else {10_000: 8, 10_001: 3}, (
+        "v2 takes its own price only"
+    )
 
 
 OWN = "OWN"
@@ -179,12 +187,17 @@ FOREIGN: list[dict[str, Json]] = [
 
 def _patch(patch: dict[str, Json], mode: str, wallet: str) -> Json:
     amount = "maxAmountRequired" if mode == "direct-v1" else "amount"
-    return {amount if name == "AMOUNT" else name: wallet if value == OWN else value for name, value in patch.items()}
+    return {
+        amount if name == "AMOUNT" else name: wallet if value == OWN else value
+        for name, value in patch.items()
+    }
 
 
 @BOTH
 @pytest.mark.parametrize("patch", FOREIGN, ids=str)
-def test_no_signature_is_asked_for_on_foreign_terms(stage: OpenStage, mode: str, patch: dict[str, Json]) -> None:
+def test_no_signature_is_asked_for_on_foreign_terms(
+    stage: OpenStage, mode: str, patch: dict[str, Json]
+) -> None:
     shop, signer = stage(mode=mode), CountingSigner()
     shop.faults(FaultRule("wrong_terms", "/audio/queue", every=True, value=_patch(patch, mode, shop.wallet)))
     with pytest.raises(X402AudioError) as caught:
@@ -196,7 +209,9 @@ def test_no_signature_is_asked_for_on_foreign_terms(stage: OpenStage, mode: str,
 @pytest.mark.parametrize("patch", FOREIGN, ids=str)
 def test_no_signature_is_asked_for_on_foreign_top_up_terms(stage: OpenStage, patch: dict[str, Json]) -> None:
     shop, signer = stage(), CountingSigner()
-    shop.faults(FaultRule("wrong_terms", "/x402/top-up", every=True, value=_patch(patch, "venice", shop.wallet)))
+    shop.faults(
+        FaultRule("wrong_terms", "/x402/top-up", every=True, value=_patch(patch, "venice", shop.wallet))
+    )
     with pytest.raises(X402AudioError) as caught:
         shop.shopper(signer=signer).generate(job_id="k", max_top_up="5")
     assert caught.value.money_moved == "no"

@@ -15,11 +15,15 @@ from x402_audio.sandbox import FaultRule, audio_routes
 from x402_audio.sandbox.audio import find_queue_id, make_audio
 
 CREDIT = usd("5")
+
+
 def _only(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_file_is_what_the_seller_made_and_the_seller_may_forget_it(stage: OpenStage, tmp_path: Path) -> None:
+def test_the_file_is_what_the_seller_made_and_the_seller_may_forget_it(
+    stage: OpenStage, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     shop = stage(credit=CREDIT)
@@ -45,7 +49,9 @@ def test_a_broken_stream_is_fetched_again(stage: OpenStage, tmp_path: Path) -> N
     assert len(shop.jobs) == 1
 
 
-def test_a_stream_that_always_breaks_ends_the_walk_and_loses_nothing(stage: OpenStage, tmp_path: Path) -> None:
+def test_a_stream_that_always_breaks_ends_the_walk_and_loses_nothing(
+    stage: OpenStage, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     shop = stage(FaultRule("truncate", "/audio/retrieve", every=True), credit=CREDIT)
@@ -138,7 +144,9 @@ def test_an_existing_file_is_refused_before_anything_is_paid(stage: OpenStage, t
     assert find_queue_id(target.read_bytes()) == shop.jobs[0]["queue_id"]
 
 
-def test_a_file_that_appears_meanwhile_is_kept_and_the_track_stands_beside_it(stage: OpenStage, tmp_path: Path) -> None:
+def test_a_file_that_appears_meanwhile_is_kept_and_the_track_stands_beside_it(
+    stage: OpenStage, tmp_path: Path
+) -> None:
     shop = stage(credit=CREDIT)
     target = tmp_path / "t.mp3"
 

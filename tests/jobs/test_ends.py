@@ -23,7 +23,11 @@ CREDIT = usd("5")
 
 def _totals(shopper: Shopper) -> tuple[int, int]:
     """(spent within the day, spent within the life of the books) by the jobs purse's own limits."""
-    found = {limit.limit.window: int(limit.spent) for limit in shopper.client.budget() if limit.limit.purse == "jobs"}
+    found = {
+        limit.limit.window: int(limit.spent)
+        for limit in shopper.client.budget()
+        if limit.limit.purse == "jobs"
+    }
     return found["day"], found["month"]
 
 
@@ -135,7 +139,9 @@ def test_content_refused_at_the_queue_call_costs_nothing_and_the_suggestion_is_k
 
 
 def test_content_refused_at_a_retrieve_is_refunded_and_the_suggestion_is_kept(stage: OpenStage) -> None:
-    shop = stage(FaultRule("refuse_content", "/audio/retrieve", value="A calm piece for piano"), credit=CREDIT)
+    shop = stage(
+        FaultRule("refuse_content", "/audio/retrieve", value="A calm piece for piano"), credit=CREDIT
+    )
     shopper = shop.shopper()
     with pytest.raises(ContentRejected) as caught:
         shopper.generate(job_id="k")
@@ -207,6 +213,8 @@ def test_a_lease_outlives_a_long_wait_between_two_polls(stage: OpenStage) -> Non
     shopper = shop.shopper()
     seen: list[bool] = []
     for at in range(60, 600, 60):
-        shop.clock.later(at, lambda: seen.append(shopper.client.ledger.claim("k", "other:owner:1:1", 10) is None))
+        shop.clock.later(
+            at, lambda: seen.append(shopper.client.ledger.claim("k", "other:owner:1:1", 10) is None)
+        )
     assert shopper.generate(job_id="k").completed
     assert seen == [True] * 9

@@ -121,7 +121,9 @@ OTHER = "0x" + "11" * 20
         [],
     ],
 )
-def test_no_purchase_on_a_balance_of_another_wallet_or_without_its_figure(stage: OpenStage, body: Json) -> None:
+def test_no_purchase_on_a_balance_of_another_wallet_or_without_its_figure(
+    stage: OpenStage, body: Json
+) -> None:
     shop = stage()
     written = shop.told_as(body)
     shop.faults(FaultRule("status", "/x402/balance", every=True, value={"status": 200, "body": written}))
@@ -146,7 +148,9 @@ def test_a_shortfall_at_a_retrieve_parks_the_paid_job_and_credit_releases_it(sta
 
 def test_a_queue_call_answered_402_although_credit_covered_it_parks_after_two(stage: OpenStage) -> None:
     body: Json = {"error": "Insufficient USD or Diem balance to complete request."}
-    shop = stage(FaultRule("status", "/audio/queue", every=True, value={"status": 402, "body": body}), credit=usd("5"))
+    shop = stage(
+        FaultRule("status", "/audio/queue", every=True, value={"status": 402, "body": body}), credit=usd("5")
+    )
     shopper = shop.shopper()
     with pytest.raises(InsufficientBalance):
         shopper.generate(job_id="k", max_top_up="5")

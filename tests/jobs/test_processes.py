@@ -65,7 +65,11 @@ class Fleet:
 
     def last(self) -> dict[str, str]:
         """The newest state of each job, by what its programs said."""
-        return {line["job"]: line["what"] for line in self.heard if line["what"] in ("queued", "parked", "completed")}
+        return {
+            line["job"]: line["what"]
+            for line in self.heard
+            if line["what"] in ("queued", "parked", "completed")
+        }
 
     def until(self, true: Callable[[], bool]) -> None:
         """Listen until it is so."""
@@ -87,7 +91,9 @@ class Fleet:
             return client.jobs()
 
     def queue_answers(self) -> list[int]:
-        return [entry["status"] for entry in self.books()["requests"] if entry["path"].endswith("/audio/queue")]
+        return [
+            entry["status"] for entry in self.books()["requests"] if entry["path"].endswith("/audio/queue")
+        ]
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:
@@ -122,7 +128,9 @@ def test_of_ten_jobs_of_five_programs_exactly_those_start_that_the_credit_covers
     five.go()
 
     five.until(lambda: sorted(five.last().values()) == ["completed"] * 3 + ["parked"] * 7)
-    parked = [line for line in five.heard if line["what"] == "parked" and five.last()[line["job"]] == "parked"]
+    parked = [
+        line for line in five.heard if line["what"] == "parked" and five.last()[line["job"]] == "parked"
+    ]
     assert {line["reason"] for line in parked} == {"funds"}
     assert all(0 < line["missing_atomic"] <= 7 * QUOTE for line in parked)
     assert five.queue_answers() == [200] * 3
@@ -156,7 +164,9 @@ def test_programs_that_all_lack_credit_pay_one_top_up_and_share_it(fleet: Callab
     assert set(four.queue_answers()) == {200}
 
 
-def test_one_job_asked_for_by_three_programs_is_bought_once_and_given_to_all(fleet: Callable[..., Fleet]) -> None:
+def test_one_job_asked_for_by_three_programs_is_bought_once_and_given_to_all(
+    fleet: Callable[..., Fleet],
+) -> None:
     three = fleet(job_seconds=1)
     for _ in range(3):
         three.program(generate=["k"], max_top_up="5")

@@ -30,7 +30,9 @@ def test_the_minimum_is_paid_when_less_is_missing(stage: OpenStage) -> None:
 
 def test_what_is_missing_is_paid_rounded_up_to_the_cent_when_it_is_more(stage: OpenStage) -> None:
     """A quote of 7.21 and the floor: 7.31 less what is there."""
-    dear = FaultRule("status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": Decimal("7.21")}})
+    dear = FaultRule(
+        "status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": Decimal("7.21")}}
+    )
     for credit, paid in (("0", "7.31"), ("0.004999", "7.31"), ("0.01", "7.30")):
         shop = stage(dear, credit=usd(credit))
         shopper = shop.shopper(MAX_PER_PAYMENT="10", MAX_PER_JOB="10", state=f"state-{credit}")
@@ -121,7 +123,9 @@ def _one_payment(shop: Stage, shopper: Shopper, signer: CountingSigner) -> None:
 
 
 DROPPED = FaultRule("drop_after", "/x402/top-up", nth=2)
-BAD_ENVELOPE = FaultRule("status", "/x402/top-up", nth=2, value={"status": 400, "body": {"error": "INVALID_PAYMENT"}})
+BAD_ENVELOPE = FaultRule(
+    "status", "/x402/top-up", nth=2, value={"status": 400, "body": {"error": "INVALID_PAYMENT"}}
+)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,10 @@ def test_a_seller_that_keeps_saying_failed_frees_nothing(stage: OpenStage, statu
     """Discovery is let through; every payment is refused, and the next try sends the same authorization."""
     shop, signer = stage(), CountingSigner()
     shop.faults(
-        *(FaultRule("status", "/x402/top-up", nth=n, value={"status": status, "body": {"error": "NO"}}) for n in range(2, 7))
+        *(
+            FaultRule("status", "/x402/top-up", nth=n, value={"status": status, "body": {"error": "NO"}})
+            for n in range(2, 7)
+        )
     )
     shopper = shop.shopper(signer=signer)
     with pytest.raises((PaymentRejected, PaymentUnsettled)) as caught:

@@ -142,7 +142,9 @@ def test_silence_proves_nothing_while_another_program_draws(stage: OpenStage) ->
 
 
 @pytest.mark.parametrize("case", ["late", "diem"])
-def test_silence_never_voids_what_is_charged_at_the_end_or_drawn_from_diem(stage: OpenStage, case: str) -> None:
+def test_silence_never_voids_what_is_charged_at_the_end_or_drawn_from_diem(
+    stage: OpenStage, case: str
+) -> None:
     shop = stage(credit=CREDIT)
     shopper = shop.shopper()
     _unknown(shop, shopper, "seed-audio-1-0" if case == "late" else "elevenlabs-music")
