@@ -15,6 +15,7 @@ from x402_audio.jobs.advance import LEASE_S, take_up_unknown
 from x402_audio.jobs.desk import Desk
 from x402_audio.jobs.unknown import decide
 from x402_audio.ledger.book import Hold
+from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.evidence import Charged, charges
@@ -104,8 +105,14 @@ def _compare(desk: Desk, account: Account) -> Flow[list[Difference]]:
     differences += compare_top_ups(top_ups, rows)
     for difference in differences:
         yield from _book(desk, difference, matched)
-    yield from _read_again(desk, account, differences)
-    return differences
+    agreed_at = yield from call(lambda: _agreed_at(desk, account))
+    recent = {group.request_id for group in charges(rows) if group.first_at >= agreed_at - CLOCK_SKEW_MAX_S}
+    unknown = sum(
+        difference.amount
+        for difference in differences
+        if difference.kind == "overcharge" or (difference.kind == "unknown charge" and difference.subject in recent)
+    )
+    return differences + (yield from _read_again(desk, account, differences, Usdc(unknown)))
 
 
 def _book(desk: Desk, difference: Difference, matched: dict[str, Charged]) -> Flow[None]:
@@ -127,16 +134,29 @@ def _book(desk: Desk, difference: Difference, matched: dict[str, Charged]) -> Fl
             )
 
 
-def _read_again(desk: Desk, account: Account, differences: Sequence[Difference]) -> Flow[None]:
-    """The seller's rows were read to their end: take its balance as it is, and let go of what they explain."""
+def _agreed_at(desk: Desk, account: Account) -> float:
+    """When the seller's balance last agreed with our books, Unix seconds."""
+    events = desk.ledger.events(wallet=account.wallet, subject=f"reading:{account.origin}")
+    return max((event.at for event in events if event.to == "agreed"), default=0.0)
+
+
+def _read_again(
+    desk: Desk, account: Account, differences: Sequence[Difference], unknown: Usdc
+) -> Flow[list[Difference]]:
+    """The seller's rows were read to their end: take its balance as it is, and let go of what they explain.
+
+    unknown: what the rows show as taken since the books last agreed; a fall beyond that is a difference of its own.
+    """
     ledger = desk.ledger
-    yield from read_credit(account)
+    reading = yield from read_credit(account)
+    gap = Usdc(reading.fallen_by - unknown)
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
     if not any(difference.kind == "missing top-up" for difference in differences):
         why = yield from call(lambda: ledger.suspended(account.wallet, account.origin, "top-ups"))
         if why is not None:
-            yield from call(
-                lambda: ledger.lift(
-                    account.wallet, account.origin, "top-ups", "every top-up shows at the seller"
-                )
-            )
+            lifted = "every top-up shows at the seller"
+            yield from call(lambda: ledger.lift(account.wallet, account.origin, "top-ups", lifted))
+    if reading.trust != "fallen" or gap <= TOLERANCE:
+        return []
+    text = f"the balance is {reading.balance}, {gap} less than our books and the seller's own rows say"
+    return [Difference("balance", account.origin, gap, text)]
