@@ -191,19 +191,19 @@ class Verbs:
         options = _options(wishes, loopback=self._session(settings.api_url).loopback)
         digest = audio.digest(seller=settings.api_url, wallet=wiring.wallet)
         job_id = wishes.get("job_id")
-        known: JobRecord | None = None
         ledger = wiring.ledger
-        if job_id is not None:
-            known = yield from self._known(job_id)
-            if (
-                known is not None
-                and known.digest == digest
-                and (known.state not in ENDED_JOBS or known.state == "completed")
-            ):
-                return known, (yield from self._change_options(known, _given(options)))
+        known = yield from self._known(job_id)
+        if known is not None and _is_same(known, digest):
+            return known, (yield from self._change_options(known, _given(options)))
         desk = yield from self._desk(settings.api_url, options)
         if known is None or known.digest == digest:
-            yield from self._check(desk, audio, options, job_id or "track")
+            try:
+                yield from self._check(desk, audio, options, job_id or "track")
+            except ConfigurationError:
+                known = yield from self._known(job_id)
+                if known is None or not _is_same(known, digest):
+                    raise
+                return known, desk  # the same job, asked for at the same time: the file in the way is its own
         if job_id is None:
             if not wishes.get("again"):
                 waiting = yield from self._similar(digest)
@@ -219,7 +219,9 @@ class Verbs:
         job, _ = yield from call(lambda: ledger.add_job(new))
         return job, desk
 
-    def _known(self, job_id: str) -> Flow[JobRecord | None]:
+    def _known(self, job_id: str | None) -> Flow[JobRecord | None]:
+        if job_id is None:
+            return None
         try:
             return (yield from call(lambda: self._wiring.ledger.job(job_id)))
         except UnknownJob:
@@ -454,6 +456,11 @@ class Verbs:
         session = self._session(job.api_url)
         options = JobOptions.from_json(job.options)
         return self._wiring.desk("direct" if job.provider == "direct" else "venice", session, options)
+
+
+def _is_same(job: JobRecord, digest: str) -> bool:
+    """The job that is asked for, alive or completed: nothing is made anew."""
+    return job.digest == digest and (job.state not in ENDED_JOBS or job.state == "completed")
 
 
 def _in_turn(jobs: Sequence[JobRecord], seen: Container[str]) -> list[JobRecord]:
