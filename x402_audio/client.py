@@ -7,6 +7,7 @@ through a proxy, and nothing is opened before it is needed.
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from dataclasses import replace
 from types import TracebackType
@@ -109,6 +110,7 @@ class AudioClient(_Front):
         )
         self._http = http
         self._own_http = http is None
+        self._making = threading.Lock()
 
     @classmethod
     def from_env(cls, *, budget: Budget | None = None, on_notice: OnNotice = ignore, **flags: str) -> Self:
@@ -120,14 +122,15 @@ class AudioClient(_Front):
 
     @property
     def http(self) -> httpx.Client:
-        if self._http is None:
-            self._http = httpx.Client(
-                limits=_POOL,
-                follow_redirects=False,
-                mounts=dict.fromkeys(_LOOPBACK),
-                verify=_tls(self.settings.api_url),
-            )
-        return self._http
+        with self._making:
+            if self._http is None:
+                self._http = httpx.Client(
+                    limits=_POOL,
+                    follow_redirects=False,
+                    mounts=dict.fromkeys(_LOOPBACK),
+                    verify=_tls(self.settings.api_url),
+                )
+            return self._http
 
     def generate(
         self, prompt: str, *, model: str, timeout: float = TIMEOUT_S, **wishes: Unpack[JobWishes]

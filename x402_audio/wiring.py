@@ -5,6 +5,7 @@ The only place that names concrete sellers. Everything is made when first needed
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Final, Literal
@@ -66,13 +67,15 @@ class Wiring:
         self._rates: Rates | None = None
         self._chain: ChainReader | None = None
         self._said = False
+        self._making = threading.RLock()
 
     # --- made when first needed
     @property
     def ledger(self) -> Ledger:
-        if self._ledger is None:
-            self._ledger = SqliteLedger(self.settings.ledger, clock=self.clock, random=self.random)
-        return self._ledger
+        with self._making:
+            if self._ledger is None:
+                self._ledger = SqliteLedger(self.settings.ledger, clock=self.clock, random=self.random)
+            return self._ledger
 
     @property
     def rates(self) -> Rates:
@@ -82,9 +85,10 @@ class Wiring:
 
     @property
     def chain(self) -> ChainReader | None:
-        if self._chain is None and self.settings.rpc_urls:
-            self._chain = ChainReader(self.settings.rpc_urls, self.network)
-        return self._chain
+        with self._making:
+            if self._chain is None and self.settings.rpc_urls:
+                self._chain = ChainReader(self.settings.rpc_urls, self.network)
+            return self._chain
 
     @property
     def on_account(self) -> bool:
@@ -106,9 +110,10 @@ class Wiring:
     @property
     def signer(self) -> Signer:
         """The wallet. Raises ConfigurationError when none is set."""
-        if self._signer is None:
-            self._signer = open_signer(self.settings)
-        return self._signer
+        with self._making:
+            if self._signer is None:
+                self._signer = open_signer(self.settings)
+            return self._signer
 
     @property
     def wallet(self) -> str:
