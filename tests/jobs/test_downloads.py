@@ -218,3 +218,15 @@ def test_the_sellers_copy_stays_until_ours_is_safe(stage: OpenStage, monkeypatch
             shopper.resume("k")
     assert shop.asked()["/audio/complete"] == 0
     assert shopper.resume("k").completed
+
+
+def test_a_link_at_the_part_files_place_is_not_written_through(stage: OpenStage, tmp_path: Path) -> None:
+    from x402_audio.jobs.download import _open_part
+
+    victim = tmp_path / "precious"
+    victim.write_text("mine")
+    link = tmp_path / ".t.mp3.part"
+    link.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        _open_part(link)
+    assert victim.read_text() == "mine"

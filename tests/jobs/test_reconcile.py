@@ -1,0 +1,145 @@
+"""Reconcile: each difference between our books, the chain and the seller by its kind and amount."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.jobs.stage import QUOTE, OpenStage, Shopper, usd
+from x402_audio.errors import JobTimedOut, PaymentRefused, PaymentUnsettled
+from x402_audio.money import ZERO
+from x402_audio.payment.reconcile import ReconcileReport
+from x402_audio.sandbox import FaultRule
+
+CREDIT = usd("5")
+
+
+def _named(report: ReconcileReport) -> list[tuple[str, int]]:
+    return [(difference.kind, int(difference.amount)) for difference in report.differences]
+
+
+def test_books_that_agree_have_no_difference(stage: OpenStage) -> None:
+    shopper = stage().shopper()
+    shopper.generate(job_id="k", max_top_up="5")
+    report = shopper.reconcile()
+    assert (report.differences, report.open, report.unread, report.jobs) == ((), (), (), ())
+
+
+def test_an_overcharge_is_named_booked_once_and_stops_the_seller(stage: OpenStage) -> None:
+    shop = stage(FaultRule("overcharge", value="0.40"), credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    assert _named(shopper.reconcile()) == [("overcharge", usd("0.40"))]
+    (hold,) = shopper.holds("k")
+    assert (hold.amount, hold.overcharged) == (QUOTE, usd("0.40"))
+    day = next(a for a in shopper.client.budget() if (a.limit.purse, a.limit.window) == ("jobs", "day"))
+    assert day.spent == QUOTE + usd("0.40")
+    with pytest.raises(PaymentRefused, match="stopped"):
+        shopper.generate(job_id="l", again=True)
+    assert len(shop.jobs) == 1
+    assert shopper.reconcile().differences == ()
+    assert shopper.holds("k")[0].overcharged == usd("0.40")
+
+
+def test_a_charge_of_another_program_is_named(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    shop.credit("-0.33")
+    for _ in range(2):
+        assert _named(shopper.reconcile()) == [("unknown charge", usd("0.33"))]
+    assert shopper.generate(job_id="l", again=True).completed, "reconcile explained the fall"
+
+
+def test_a_refund_nobody_booked_is_named_and_booked_once(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT, job_seconds=100)
+    shopper = shop.shopper()
+    with pytest.raises(JobTimedOut):
+        shopper.generate(job_id="k", timeout=5)
+    (job,) = shop.seller.jobs.values()
+    shop.seller.end_job(job, "fail")
+    assert _named(shopper.reconcile()) == [("refund", QUOTE)]
+    assert shopper.holds("k")[0].refunded == QUOTE
+    assert shopper.reconcile().differences == ()
+    day = next(a for a in shopper.client.budget() if (a.limit.purse, a.limit.window) == ("jobs", "day"))
+    assert day.spent == QUOTE, "a refund never gives a window back"
+
+
+def test_credit_somebody_else_paid_is_named(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    shop.credit("3.21")
+    assert _named(shopper.reconcile()) == [("unknown top-up", usd("3.21"))]
+
+
+def test_a_top_up_that_never_shows_is_named(stage: OpenStage) -> None:
+    shop = stage(FaultRule("never_credit", every=True))
+    shopper = shop.shopper()
+    with pytest.raises(PaymentRefused):
+        shopper.generate(job_id="k", max_top_up="5")
+    assert _named(shopper.reconcile()) == [("missing top-up", usd("5"))]
+    assert shopper.client.ledger.suspended(shop.wallet, shop.server.origin, "top-ups") is not None
+
+
+def test_a_job_the_seller_shows_no_charge_for_is_named(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    rows = shop.seller.account(shop.wallet).rows
+    rows[:] = [row for row in rows if row.type != "CHARGE"]
+    assert _named(shopper.reconcile()) == [("missing charge", QUOTE)]
+
+
+def test_a_balance_that_no_row_explains_is_named(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    account = shop.seller.account(shop.wallet)
+    account.credit = account.credit - usd("1")
+    shop.credit("-0.50")
+    assert _named(shopper.reconcile()) == [("unknown charge", usd("0.50")), ("balance", usd("1"))]
+    assert _named(shopper.reconcile()) == [("unknown charge", usd("0.50"))]
+
+
+def test_a_fall_stops_new_jobs_until_reconcile_has_named_it(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    shopper.generate(job_id="k")
+    shop.credit("-1.5")
+    shop.clock.wait(10)
+    with pytest.raises(PaymentRefused, match="fell by"):
+        shopper.generate(job_id="l", again=True)
+    shopper.reconcile()
+    assert shopper.resume("l").completed
+
+
+def test_two_sellers_are_compared_each_with_its_own_books(stage: OpenStage) -> None:
+    one, two = stage(credit=CREDIT), stage(credit=CREDIT)
+    first: Shopper = one.shopper()
+    first.generate(job_id="k")
+    second = two.shopper()
+    second.submit(job_id="l")
+    two.credit("-0.20")
+    second.play(second.verbs.resume("l", second.clock.monotonic() + 60))
+    assert _named(second.reconcile()) in ([], [("unknown charge", usd("0.20"))])
+    assert one.left() == CREDIT - QUOTE
+
+
+@pytest.mark.parametrize("hold", ["void", "settled"])
+def test_what_was_decided_is_listed_once(stage: OpenStage, hold: str) -> None:
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    drop = "drop_after" if hold == "settled" else "drop_before"
+    shop.faults(FaultRule(drop, "/audio/queue", every=True))
+    with pytest.raises(PaymentUnsettled, match=r"may have"):
+        shopper.generate(job_id="k")
+    shop.faults()
+    shop.clock.wait(3600)
+    first = shopper.reconcile()
+    shop.clock.wait(100)
+    second = shopper.reconcile()
+    decided = (*first.settled, *second.settled) if hold == "settled" else (*first.voided, *second.voided)
+    assert len(decided) == 1
+    assert (first.differences, second.differences) == ((), ())
+    assert shopper.reconcile().open == ()
+    assert ZERO < shop.left() <= CREDIT
