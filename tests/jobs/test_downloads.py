@@ -10,6 +10,7 @@ import pytest
 
 from tests.jobs.stage import OpenStage, usd
 from x402_audio.errors import BadDownload, ConfigurationError, X402AudioError
+from x402_audio.jobs.download import _open_part
 from x402_audio.jsontext import Json
 from x402_audio.sandbox import FaultRule, audio_routes
 from x402_audio.sandbox.audio import find_queue_id, make_audio
@@ -221,8 +222,6 @@ def test_the_sellers_copy_stays_until_ours_is_safe(stage: OpenStage, monkeypatch
 
 
 def test_a_link_at_the_part_files_place_is_not_written_through(stage: OpenStage, tmp_path: Path) -> None:
-    from x402_audio.jobs.download import _open_part
-
     victim = tmp_path / "precious"
     victim.write_text("mine")
     link = tmp_path / ".t.mp3.part"

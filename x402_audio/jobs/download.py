@@ -61,6 +61,12 @@ class _Part:
         self.size += len(data)
 
 
+def _open_part(path: Path) -> BinaryIO:
+    """A part file of our own: never through a link that somebody else put there."""
+    flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
 def file_name(job_id: str, content_type: str) -> str:
     """`<job-id>.<extension of the content type>`, safe as one path part."""
     return f"{_SAFE_NAME.sub('_', job_id).strip('._') or 'track'}.{extension_of(content_type)}"
@@ -121,7 +127,7 @@ def save_stream(
     declared = _declared(response)
     part_path = target.parent / f".{target.name[:80]}.{hashlib.sha256(job_id.encode()).hexdigest()[:12]}.part"
     try:
-        part = yield from call(lambda: _Part(part_path, part_path.open("wb")))
+        part = yield from call(lambda: _Part(part_path, _open_part(part_path)))
     except OSError as error:
         yield from close(response)
         raise _not_written(target, error, job_id) from None
