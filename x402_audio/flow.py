@@ -229,7 +229,9 @@ def read_bounded(response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) ->
             parts.append(part)
     finally:
         response.close()
-    response._content = b"".join(parts)
+        response._content = b"".join(
+            parts
+        )  # of a broken answer what came: whoever reads it again must not fail on that
 
 
 async def read_bounded_async(response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> None:
@@ -244,4 +246,4 @@ async def read_bounded_async(response: httpx.Response, bytes_max: int = ANSWER_B
             parts.append(part)
     finally:
         await response.aclose()
-    response._content = b"".join(parts)
+        response._content = b"".join(parts)
