@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -343,6 +343,36 @@ def test_a_payment_stuck_in_the_transport_shows_in_no_frame(open_till: Open) -> 
     stored = till.ledger.header_of(hold.id)
     assert stored is not None
     sieve.add([stored.decode()])
+    assert not sieve.found(shown)
+
+
+class OddBody(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Fails in a way no transport fails."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise RuntimeError("an odd failure")
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        raise RuntimeError("an odd failure")
+
+
+def test_a_stored_header_is_no_local_of_the_drivers(open_till: Open) -> None:
+    till, sieve = open_till("direct-v1"), Sieve()
+    till.faults(FaultRule("drop_after", QUEUE, nth=2))
+    refused(till.buy)
+    sieve.add(till.porter.values())
+    transport = httpx.MockTransport(lambda _: httpx.Response(500, stream=OddBody()))
+
+    def buy() -> object:
+        with httpx.Client(auth=till.auth, transport=transport) as http:
+            return http.post(till.url(QUEUE), json=MUSIC)
+
+    async def buy_awaited() -> object:
+        async with httpx.AsyncClient(auth=till.auth, transport=transport) as http:
+            return await http.post(till.url(QUEUE), json=MUSIC)
+
+    shown = refused((lambda: asyncio.run(buy_awaited())) if till.buyer.awaited else buy)
+    assert "an odd failure" in shown
     assert not sieve.found(shown)
 
 

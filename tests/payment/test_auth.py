@@ -280,6 +280,47 @@ def test_retry_after_is_obeyed(open_till: OpenTill) -> None:
     assert till.clock.waits == [7.0]
 
 
+class Flood(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body of a hundred megabytes; knows how much of it was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(100):
+            self.taken += 1
+            yield b"x" * (1 << 20)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in iter(self):
+            yield piece
+
+
+def test_the_refusal_of_a_payment_is_not_read_to_any_length(open_till: OpenTill) -> None:
+    till = open_till("direct-v1")
+    demand = till.buyer.send(httpx.Auth(), "POST", till.url(QUEUE), json=MUSIC)
+    floods: list[Flood] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if b"X-PAYMENT" not in dict(request.headers.raw):
+            return httpx.Response(402, content=demand.content)
+        floods.append(Flood())
+        return httpx.Response(500, stream=floods[-1])
+
+    def plain() -> None:
+        with httpx.Client(auth=till.auth, transport=httpx.MockTransport(answer)) as http:
+            http.post(till.url(QUEUE), json=MUSIC)
+
+    async def awaited() -> None:
+        async with httpx.AsyncClient(auth=till.auth, transport=httpx.MockTransport(answer)) as http:
+            await http.post(till.url(QUEUE), json=MUSIC)
+
+    with pytest.raises(PaymentUnsettled):
+        asyncio.run(awaited()) if till.buyer.awaited else plain()
+    assert [flood.taken for flood in floods] == [5] * 4
+    assert len(till.nonces) == 1
+
+
 def test_a_frozen_ledger_signs_nothing_and_sends_nothing_again(open_till: OpenTill) -> None:
     till = open_till("direct-v1")
     till.ledger.freeze("the owner said so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -330,12 +331,16 @@ def test_the_balance_is_the_lowest_that_any_node_tells(open_node: OpenNode, cloc
 
 
 def test_reading_the_chain_leaves_the_recursion_limit_alone(node: Node) -> None:
-    sys.setrecursionlimit(1_234)
-    try:
-        ask(node)
-        assert sys.getrecursionlimit() == 1_234
-    finally:
-        sys.setrecursionlimit(1_000)
+    """In a process of its own: only the first import of web3 lifts it."""
+    asked = (
+        "import sys; from x402_audio.payment.chain import ChainReader; from x402_audio.protocol.networks import BASE\n"
+        "before = sys.getrecursionlimit(); ChainReader([sys.argv[1]], BASE).latest_time()\n"
+        "print('web3' in sys.modules, sys.getrecursionlimit() - before)"
+    )
+    command = [sys.executable, "-c", asked, node.url]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.split() == ["True", "0"]
 
 
 # --- in a payment

@@ -72,7 +72,7 @@ def test_a_demand_from_another_host_is_never_paid(open_till: OpenTill, stranger:
     required = demand.headers.get("payment-required")
     stranger.say = lambda _: (402, {"PAYMENT-REQUIRED": required} if required else {}, demand.content)
     till.faults(FaultRule("redirect", QUEUE, every=True, value=stranger.origin))
-    with pytest.raises(ForeignOrigin) as foreign:
+    with pytest.raises(ForeignOrigin, match=f"{stranger.origin} demands payment") as foreign:
         till.buy(follow=True)
     assert (foreign.value.money_moved, till.signer.authorizations, till.states()) == ("no", [], [])
     assert len(stranger.heard) == 1
