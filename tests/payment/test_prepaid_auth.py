@@ -255,6 +255,17 @@ def test_a_draw_that_never_arrived_is_bought_by_the_equal_request(till: Till) ->
     )
 
 
+def test_an_unanswered_draw_is_repeated_three_times_at_most(till: Till) -> None:
+    till.faults(FaultRule("drop_before", QUEUE, every=True))
+    for _ in range(4):
+        with pytest.raises(httpx.RemoteProtocolError):
+            till.buy()
+    for _ in range(2):
+        with pytest.raises(PaymentUnsettled):
+            till.buy()
+    assert (till.asked(QUEUE), till.states()) == ([0] * 4, ["signed"])
+
+
 def test_an_unknown_draw_is_not_sent_once_its_header_is_old_and_never_under_a_new_one(till: Till) -> None:
     till.faults(FaultRule("drop_after", QUEUE))
     with pytest.raises(httpx.RemoteProtocolError):
