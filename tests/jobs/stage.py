@@ -46,7 +46,7 @@ def usd(text: str) -> Usdc:
 
 @dataclass
 class WaitingClock:
-    """Moves only when somebody waits; `meanwhile` is what the world does in the first wait after a time."""
+    """Moves only when somebody waits; `meanwhile` is what the world does in that time, each thing at its own."""
 
     at: float = 1_790_000_000.0
     meanwhile: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -58,11 +58,13 @@ class WaitingClock:
         return self.at
 
     def wait(self, seconds: float) -> None:
-        self.at += seconds
-        due = [act for at, act in self.meanwhile if at <= self.at]
-        self.meanwhile = [(at, act) for at, act in self.meanwhile if at > self.at]
-        for act in due:
-            act()
+        end = self.at + seconds
+        while due := [entry for entry in self.meanwhile if entry[0] <= end]:
+            first = min(due, key=lambda entry: entry[0])
+            self.meanwhile.remove(first)
+            self.at = max(self.at, first[0])
+            first[1]()
+        self.at = max(self.at, end)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Let it happen once so many seconds were waited."""

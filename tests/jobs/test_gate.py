@@ -49,6 +49,19 @@ def test_jobs_parked_for_funds_go_on_in_their_order_as_credit_appears(stage: Ope
     assert shop.left() == FLOOR
 
 
+def test_a_younger_job_leaves_returning_credit_to_the_older_one(stage: OpenStage) -> None:
+    shop = stage()
+    shopper = shop.shopper()
+    for name in ("older", "younger"):
+        with pytest.raises(InsufficientBalance):
+            shopper.generate(job_id=name, again=True)
+    shop.credit("0.79")
+    with pytest.raises(InsufficientBalance) as caught:
+        shopper.resume("younger", wait_parked=True, timeout=20)
+    assert (caught.value.missing, shop.jobs) == (QUOTE, [])
+    assert shopper.resume("older", wait_parked=True).completed
+
+
 def _drained(shop: Stage, floor_stays: bool) -> None:
     shop.credit(f"-{Usdc(shop.left() - (FLOOR if floor_stays else ZERO)).usd}")
 

@@ -16,6 +16,8 @@ from x402_audio.errors import (
     OpenJobExists,
     UnknownJob,
 )
+from x402_audio.jsontext import Json
+from x402_audio.providers.provider import Track
 from x402_audio.sandbox import FaultRule
 from x402_audio.verbs import JobWishes
 
@@ -63,6 +65,22 @@ def test_a_completed_job_whose_file_is_gone_names_path_and_hash_and_buys_nothing
     assert (caught.value.exit_code, caught.value.retry) == (9, "never")
     assert (caught.value.details["path"], caught.value.details["sha256"]) == (track.path, track.sha256)
     assert shop.asked() == before
+
+
+def test_the_file_of_the_same_job_made_meanwhile_is_no_file_in_the_way(stage: OpenStage, tmp_path: Path) -> None:
+    """Two ask for one job; the first is done before the second has looked at the models."""
+    slow: Json = {"status": 429, "headers": {"Retry-After": "30"}}
+    shop = stage(FaultRule("status", "/models", value=slow), credit=CREDIT)
+    first, second = shop.shopper(), shop.shopper()
+    tracks: list[Track] = []
+
+    def neighbour() -> None:
+        tracks.append(first.generate(job_id="k", output=tmp_path / "t.mp3"))
+
+    shop.clock.later(5, neighbour)
+    tracks.append(second.generate(job_id="k", output=tmp_path / "t.mp3"))
+    assert tracks[0].sha256 == tracks[1].sha256
+    assert len(shop.jobs) == 1
 
 
 def test_a_failed_and_refunded_job_is_a_new_attempt(stage: OpenStage) -> None:

@@ -163,7 +163,7 @@ def test_a_settlement_slower_than_the_line_is_waited_out(stage: OpenStage) -> No
     shop, signer = stage(FaultRule("slow_settlement", "/x402/top-up", nth=2, value=30)), CountingSigner()
     shopper = shop.shopper(signer=signer)
     shopper.hang_up_after(0.2, times=1)
-    shop.clock.later(6, shop.seller.release_stream.set)
+    shop.clock.later(40, shop.seller.release_stream.set)
     assert shopper.generate(job_id="k", max_top_up="5").completed
     assert shop.answers("/x402/top-up").count(409) == 1
     _one_payment(shop, shopper, signer)
