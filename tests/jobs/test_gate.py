@@ -108,7 +108,7 @@ def test_credit_drained_by_another_program_stops_new_jobs_and_loses_no_track(
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["auto", "venice"])
 def test_no_purchase_on_a_balance_that_cannot_be_trusted(stage: OpenStage, raw: Json, kind: str) -> None:
-    shop = stage(FaultRule("raw_balance", every=not isinstance(raw, list), value=raw))
+    shop = stage(FaultRule("raw_balance", every=not isinstance(raw, list), value=raw), credit=usd("0.20"))
     shopper = shop.shopper(PROVIDER=kind)
     with pytest.raises((InsufficientBalance, ProtocolError)) as caught:
         shopper.generate(job_id="k", max_top_up="5")
