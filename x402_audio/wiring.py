@@ -14,7 +14,7 @@ import httpx
 
 from x402_audio.clock import Clock, Random
 from x402_audio.errors import ConfigurationError, InsufficientBalance, ProtocolError, X402AudioError
-from x402_audio.flow import Flow, call
+from x402_audio.flow import Flow, call, forget_locals
 from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.jsontext import read_json, write_json
 from x402_audio.ledger.book import Ledger
@@ -112,7 +112,11 @@ class Wiring:
         """The wallet. Raises ConfigurationError when none is set."""
         with self._making:
             if self._signer is None:
-                self._signer = open_signer(self.settings)
+                try:
+                    self._signer = open_signer(self.settings)
+                except X402AudioError as error:
+                    forget_locals(error)  # a refused key or password must not stand in a report with locals
+                    raise
             return self._signer
 
     @property

@@ -67,7 +67,9 @@ def test_a_completed_job_whose_file_is_gone_names_path_and_hash_and_buys_nothing
     assert shop.asked() == before
 
 
-def test_the_file_of_the_same_job_made_meanwhile_is_no_file_in_the_way(stage: OpenStage, tmp_path: Path) -> None:
+def test_the_file_of_the_same_job_made_meanwhile_is_no_file_in_the_way(
+    stage: OpenStage, tmp_path: Path
+) -> None:
     """Two ask for one job; the first is done before the second has looked at the models."""
     slow: Json = {"status": 429, "headers": {"Retry-After": "30"}}
     shop = stage(FaultRule("status", "/models", value=slow), credit=CREDIT)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,17 @@ def test_signing_imports_neither_eth_account_nor_a_network_client() -> None:
     folder = Path(__file__).parent.parent.parent
 
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, timeout=60)
+
+
+def test_a_refused_key_stands_in_no_frame_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, too_large = "ab" * 31 + "a", "ff" * 32
+    for key in (short, too_large):
+        monkeypatch.setenv("X402_AUDIO_PRIVATE_KEY", key)
+        for attempt in (LocalSigner.from_env, partial(LocalSigner.from_hex, key)):
+            with pytest.raises(SignerError) as caught:
+                attempt()
+            frames = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+            shown = "".join(
+                traceback.TracebackException(SignerError, caught.value, frames, capture_locals=True).format()
+            )
+            assert key[:40] not in shown

@@ -110,7 +110,8 @@ def _compare(desk: Desk, account: Account) -> Flow[list[Difference]]:
     unknown = sum(
         difference.amount
         for difference in differences
-        if difference.kind == "overcharge" or (difference.kind == "unknown charge" and difference.subject in recent)
+        if difference.kind == "overcharge"
+        or (difference.kind == "unknown charge" and difference.subject in recent)
     )
     return differences + (yield from _read_again(desk, account, differences, Usdc(unknown)))
 

@@ -317,7 +317,7 @@ def _sane(now: float) -> float:
         raise LedgerError(
             f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)"
         )
-    return now
+    return now + 0.0  # a clock may tell whole seconds; the books keep one kind of number
 
 
 @contextmanager

@@ -14,14 +14,20 @@ from x402_audio.errors import SignerError
 from x402_audio.protocol.address import checksum_address, keccak256
 from x402_audio.protocol.exact import Authorization, authorization_digest
 from x402_audio.protocol.networks import Network
+from x402_audio.secret import Secret
 
 if TYPE_CHECKING:
     from coincurve import PrivateKey
 
 SECP256K1_N: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 KEY_NAMES: Final = ("X402_AUDIO_PRIVATE_KEY", "EVM_PRIVATE_KEY", "WALLET_KEY")
+_NO_SCALAR: Final = "the private key is not a number the curve has (secp256k1)"
 _KEY: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 _V: Final = (b"\x1b", b"\x1c")
+
+
+def _is_scalar(key: bytes) -> bool:
+    return len(key) == 32 and 0 < int.from_bytes(key, "big") < SECP256K1_N
 
 
 class Signer(Protocol):
@@ -52,29 +58,37 @@ class LocalSigner:
         """A signer from an optional `0x` and exactly 64 hexadecimal digits. Raises SignerError, which never echoes."""
         match = _KEY.fullmatch(key_text)
         if match is None:
+            del key_text  # a report with locals must not show what was refused
             raise SignerError(
                 "a private key is exactly 64 hexadecimal digits, with or without 0x before them"
             )
-        return cls.from_bytes(bytes.fromhex(match[1]))
+        key = bytes.fromhex(match[1])
+        del key_text, match
+        if not _is_scalar(key):
+            del key
+            raise SignerError(_NO_SCALAR)
+        return cls.from_bytes(key)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> LocalSigner:
         """The key of the environment (`KEY_NAMES`, first set wins). Raises SignerError when none or different ones are."""
-        env = os.environ if env is None else env
-        keys = {name: env[name].strip() for name in KEY_NAMES if env.get(name, "").strip()}
+        where = os.environ if env is None else env
+        keys = {name: Secret(where[name].strip()) for name in KEY_NAMES if where.get(name, "").strip()}
+        del env, where  # a report with locals must not show them
         if not keys:
             raise SignerError(f"no key is set; set {KEY_NAMES[0]}")
-        if len({key.lower().removeprefix("0x") for key in keys.values()}) > 1:
+        if len({key.reveal().lower().removeprefix("0x") for key in keys.values()}) > 1:
             raise SignerError(f"{' and '.join(keys)} hold different keys; keep one")
-        return cls.from_hex(next(iter(keys.values())))
+        return cls.from_hex(next(iter(keys.values())).reveal())
 
     @classmethod
     def from_bytes(cls, key: bytes) -> LocalSigner:
         """A signer from the key's 32 bytes. Raises SignerError, which never echoes."""
         from coincurve import PrivateKey
 
-        if len(key) != 32 or not 0 < int.from_bytes(key, "big") < SECP256K1_N:
-            raise SignerError("the private key is not a number the curve has (secp256k1)")
+        if not _is_scalar(key):
+            del key
+            raise SignerError(_NO_SCALAR)
         return cls(PrivateKey(key))
 
     @property
