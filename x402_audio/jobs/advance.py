@@ -56,6 +56,7 @@ PARKED_EVERY_S: Final = 5.0
 COMPLETE_TRIES: Final = 3
 DOWNLOAD_TRIES: Final = 4
 JOB_LIFE_S: Final = 24 * 3600
+FAULT_GAP_S: Final = 60
 FAULT_PATIENCE_S: Final = 10 * 60
 """A retrieve that answers 5xx for this long is the job's failure."""
 
@@ -285,11 +286,12 @@ def _check_fault(desk: Desk, job: JobRecord, progress: Refused) -> Flow[None]:
 
 def _fault_since(desk: Desk, job: JobRecord) -> float:
     """When this run of 5xx began, Unix seconds."""
-    known = desk.ledger.recall(f"fault {job.queue_id}")
-    if known is not None and known[0]:
-        return float(known[0])
-    desk.ledger.remember(f"fault {job.queue_id}", str(int(desk.clock.now())))
-    return desk.clock.now()
+    known, now = desk.ledger.recall(f"fault {job.queue_id}"), desk.clock.now()
+    since, last = (float(word) for word in known[0].split()) if known is not None and known[0] else (now, now)
+    if now - last > FAULT_GAP_S:  # nobody asked meanwhile: that is no run of faults
+        since = now
+    desk.ledger.remember(f"fault {job.queue_id}", f"{since:.0f} {now:.0f}")
+    return since
 
 
 def _forget_fault(desk: Desk, job: JobRecord) -> None:
@@ -347,6 +349,9 @@ def _remember_duration(desk: Desk, job: JobRecord) -> None:
 # --- saved → completed
 def _complete(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[JobRecord]:
     options = JobOptions.from_json(job.options)
+    if not (yield from call(lambda: is_same_file(Path(job.path), job.file_sha256))):
+        desk.tell("warning", f"{job.path} is gone or changed; fetching the track again", job)
+        return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "ready", why="the file is gone")))
     problem = ""
     if not options.keep_remote:
         problem = "the seller did not confirm"

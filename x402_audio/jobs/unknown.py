@@ -25,6 +25,8 @@ SILENCE_MIN_S: Final = 30 * 60
 SILENCE_RUNS: Final = 10
 READS_APART_S: Final = 60
 PRESUME_AFTER_S: Final = 30 * 60
+RIVAL_YOUNG_S: Final = 5 * 60
+"""Longer than a sign-in header lives: an older unanswered draw is not merely on its way."""
 LOSSES_MAX: Final = 3
 
 
@@ -32,6 +34,14 @@ def decide(desk: Desk, hold: Hold, chain: ChainReader | None) -> Flow[Hold]:
     """The hold after asking every witness it may be decided by; unchanged while undecided."""
     if hold.state not in ("signed", "presumed"):
         return hold
+    if hold.network != desk.network.caip2:
+        desk.warnings.append(
+            f"{hold.id}: it belongs to {hold.network}; set NETWORK to it and reconcile again"
+        )
+        return hold  # another chain's silence proves nothing
+    if hold.kind == "credit" and hold.origin != desk.session.origin:
+        desk.warnings.append(f"{hold.id}: it belongs to {hold.origin}; reconcile with that --api-url")
+        return hold  # another seller's silence proves nothing
     if hold.kind in ("direct", "topup"):
         return (yield from _decide_authorization(desk, hold, chain))
     if hold.kind == "credit":
@@ -67,7 +77,7 @@ def _decide_authorization(desk: Desk, hold: Hold, chain: ChainReader | None) -> 
         if verdict.state in ("cancelled", "expired"):
             return (yield from call(lambda: desk.ledger.void(hold.id, evidence=verdict.evidence)))
         return hold
-    if hold.kind == "topup" and desk.account is not None:
+    if hold.kind == "topup" and desk.account is not None and hold.origin == desk.session.origin:
         paid = yield from _top_up_shown(desk, hold)
         if paid is not None:
             return paid
@@ -113,6 +123,9 @@ def _decide_draw(desk: Desk, hold: Hold) -> Flow[Hold]:
     known = yield from call(lambda: known_requests(desk, hold))
     groups = charges(rows)
     found = candidates(hold, groups, known)
+    rival = yield from _rival(desk, hold, groups, known)
+    if found and rival is not None:
+        return rival
     if len(found) == 1:
         return (yield from _settle_draw(desk, hold, found[0]))
     if len(found) > 1:
@@ -121,6 +134,25 @@ def _decide_draw(desk: Desk, hold: Hold) -> Flow[Hold]:
             return (yield from call(lambda: desk.ledger.presume(hold.id, why=why)))
         return hold
     return (yield from _silence(desk, hold, groups, known))
+
+
+def _rival(desk: Desk, hold: Hold, groups: list[Charged], known: frozenset[str]) -> Flow[Hold | None]:
+    """Another undecided draw could have made the same charge: wait for a young one, else a person must say whose it is."""
+    open_draws = yield from call(
+        lambda: desk.ledger.holds(wallet=hold.wallet, kind="credit", states=("signed", "presumed"))
+    )
+    others = [
+        other
+        for other in open_draws
+        if other.id != hold.id and other.origin == hold.origin and candidates(other, groups, known)
+    ]
+    if not others:
+        return None
+    now = desk.clock.now()
+    if hold.state == "presumed" or any(now - (other.sent_at or now) < RIVAL_YOUNG_S for other in others):
+        return hold
+    why = "a charge at the seller could be this job's or another unknown one's"
+    return (yield from call(lambda: desk.ledger.presume(hold.id, why=why)))
 
 
 def _settle_draw(desk: Desk, hold: Hold, charged: Charged) -> Flow[Hold]:
