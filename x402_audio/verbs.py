@@ -177,7 +177,9 @@ class Verbs:
                 f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no"
             )
         for hold in (yield from call(lambda: ledger.holds(job_id=job_id, states=("reserved",)))):
-            yield from call(partial(ledger.void, hold.id, evidence="cancelled before it was signed"))
+            yield from call(
+                partial(ledger.void, hold.id, evidence="cancelled before it was signed", unsigned=True)
+            )
         moved = yield from call(
             lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner")
         )

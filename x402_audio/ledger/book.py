@@ -313,8 +313,10 @@ class Ledger(Protocol):
         AlreadyResolved.
         """
 
-    def void(self, hold_id: str, *, evidence: str) -> Hold:
-        """It can never move. From reserved, signed or presumed; provisional pin dropped; secret row removed."""
+    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False) -> Hold:
+        """It can never move. With `unsigned` only one still reserved (else LedgerError: it may have left meanwhile).
+
+        From reserved, signed or presumed; provisional pin dropped; secret row removed."""
 
     def presume(self, hold_id: str, *, why: str) -> Hold:
         """Undecidable for now: counts as spent, blocks nothing; the job (if any) is parked(human)."""

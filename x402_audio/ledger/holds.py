@@ -168,11 +168,11 @@ class HoldVerbs:
                 delivered=delivered,
             )
 
-    def void(self, hold_id: str, *, evidence: str) -> Hold:
+    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False) -> Hold:
         """See `Ledger.void`."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
-            _must_be(before, "reserved", "signed", "presumed")
+            _must_be(before, *(("reserved",) if unsigned else ("reserved", "signed", "presumed")))
             return _end(tx, before, "void", evidence=evidence)
 
     def presume(self, hold_id: str, *, why: str) -> Hold:

@@ -18,13 +18,15 @@ from x402_audio.ledger.owner import owner_is_dead
 from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, insert_into, job_from, update_by_id
 
 _STOPS: Final[frozenset[JobState]] = frozenset({"parked", "failed", "cancelled", "expired"})
+_PAID_STOPS: Final[frozenset[JobState]] = _STOPS - {"cancelled"}
+"""What is paid cannot be cancelled, however the two race."""
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     "planned": _STOPS | {"quoted", "reserved"},
     "quoted": _STOPS | {"planned", "reserved"},
     "reserved": _STOPS | {"planned", "quoted"},
-    "queued": _STOPS | {"ready", "saved"},
-    "ready": _STOPS | {"queued", "saved"},
-    "saved": _STOPS | {"ready", "completed"},
+    "queued": _PAID_STOPS | {"ready", "saved"},
+    "ready": _PAID_STOPS | {"queued", "saved"},
+    "saved": _PAID_STOPS | {"ready", "completed"},
     "parked": _STOPS,
     "completed": frozenset(),
     "failed": frozenset(),

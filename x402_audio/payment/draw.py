@@ -14,10 +14,12 @@ from typing import Final, Literal
 
 import httpx
 
+from x402_audio.errors import LedgerError
 from x402_audio.flow import Flow, call, sleep
 from x402_audio.jsontext import read_json_object, write_json
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
+from x402_audio.payment.pay import unsettled
 from x402_audio.payment.session import SellerSession, answer_of, body_of
 from x402_audio.providers.provider import Answer, Ask, Queued, Refused, Shortfall, Unclear
 from x402_audio.secret import Secret
@@ -113,7 +115,10 @@ def _commit(
 ) -> Flow[tuple[Secret, Hold]]:
     """Commit the hold with its token, then the header, both before anything leaves."""
     if hold is not None:  # reserved and never sent: its token was never shown to anybody
-        yield from call(lambda: ledger.void(hold.id, evidence="never signed, never sent"))
+        try:
+            yield from call(lambda: ledger.void(hold.id, evidence="never signed, never sent", unsigned=True))
+        except LedgerError:  # another program signed and sent it between our look and now
+            raise unsettled(hold, "another program sends this very purchase now") from None
     url = session.api_url + draw.ask.path
     token = session.token()
     on_credit = draw.kind == "credit"

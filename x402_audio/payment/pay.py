@@ -210,7 +210,9 @@ class Payer:
             or self._clock.now() < hold.valid_before - RESEND_MARGIN_S
         ):
             return hold
-        yield from call(lambda: self.ledger.void(hold.id, evidence="never signed, too old to be sent"))
+        yield from call(
+            lambda: self.ledger.void(hold.id, evidence="never signed, too old to be sent", unsigned=True)
+        )
         return None
 
     def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
