@@ -28,3 +28,28 @@ make_environment() {
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
     echo "$stamp" >"$folder/.stamp"
 }
+
+# make_peers: .peers holds other people's sellers, buyers and a local chain, pinned in tests/interop/; Node 20 is needed.
+make_peers() {
+    local python stamp folder=.peers pins=tests/interop
+    python=$(find_python)
+    stamp="$("$python" --version) $python $PWD $(cat $pins/requirements.txt $pins/package-lock.json | cksum)"
+    if [[ $(cat "$folder/.stamp" 2>/dev/null) == "$stamp" ]]; then
+        return
+    fi
+    if ! command -v npm >/dev/null; then
+        echo "Node 20 with npm is needed for the other sellers and buyers the tests deal with" >&2
+        return 1
+    fi
+    echo "installing other people's sellers, buyers and a chain into $folder (two minutes, the first time)"
+    rm -rf "$folder"
+    mkdir -p "$folder/node"
+    echo '*' >"$folder/.gitignore"
+    cp "$pins/package.json" "$pins/package-lock.json" "$folder/node/"
+    # Not "npm ci": the lock names no download addresses, and without them npm forgets other platforms' optional parts.
+    (cd "$folder/node" && npm install --ignore-scripts --no-audit --no-fund --loglevel=error) &
+    "$python" -m venv "$folder/python"
+    "$folder/python/bin/python" -m pip install -qq --disable-pip-version-check -r "$pins/requirements.txt"
+    wait $! || return 1
+    echo "$stamp" >"$folder/.stamp"
+}
