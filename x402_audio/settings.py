@@ -18,7 +18,8 @@ from typing import BinaryIO, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from x402_audio.errors import ConfigurationError
-from x402_audio.ledger.book import Limit, LimitSource, Purse, Window
+from x402_audio.ledger.book import Limit, LimitSource
+from x402_audio.ledger.limits import DEFAULTS, SETTINGS, top_ups_per_day
 from x402_audio.money import ZERO, Usdc
 from x402_audio.secret import Secret
 
@@ -37,17 +38,7 @@ NetworkName = Literal["base", "base-sepolia"]
 HeaderProfile = Literal["current", "legacy"]
 Environment = Literal["live", "sandbox"]
 
-LIMITS: Final[Mapping[str, tuple[Purse, Window, Usdc | None]]] = {
-    "MAX_PER_PAYMENT": ("jobs", "payment", Usdc(1_000_000)),
-    "MAX_PER_JOB": ("jobs", "job", Usdc(1_000_000)),
-    "MAX_PER_HOUR": ("jobs", "hour", Usdc(5_000_000)),
-    "MAX_PER_DAY": ("jobs", "day", Usdc(5_000_000)),
-    "MAX_PER_MONTH": ("jobs", "month", Usdc(50_000_000)),
-    "MAX_TOTAL": ("wallet", "ever", None),
-    "MAX_TOP_UP": ("top-ups", "payment", ZERO),
-    "MAX_TOP_UP_PER_DAY": ("top-ups", "day", None),
-}
-"""What each setting limits, and its built-in default. MAX_TOP_UP_PER_DAY follows the effective MAX_TOP_UP."""
+LIMITS: Final = SETTINGS
 
 _TEXTS: Final = (
     "KEYSTORE", "KEYSTORE_PASSWORD_FILE", "PROVIDER", "API_URL", "BILLING", "NETWORK", "RPC_URL", "STATE_DIR",
@@ -466,10 +457,8 @@ def _limits(source: LimitSource, amounts: Mapping[str, Usdc | None], scope: str 
 
 
 def _with_defaults(written: list[Limit]) -> tuple[Limit, ...]:
-    defaults = {name: amount for name, (_, _, amount) in LIMITS.items()}
-    top_up = _smallest(written, "MAX_TOP_UP")
-    defaults["MAX_TOP_UP_PER_DAY"] = ZERO if top_up is None else top_up
-    return (*written, *_limits("default", defaults))
+    of_the_day = top_ups_per_day([*written, *DEFAULTS])
+    return (*written, *DEFAULTS, *([of_the_day] if of_the_day else []))
 
 
 def _smallest(limits: Iterable[Limit], name: str) -> Usdc | None:

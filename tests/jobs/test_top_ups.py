@@ -15,6 +15,7 @@ from x402_audio.errors import (
     PaymentUnsettled,
     X402AudioError,
 )
+from x402_audio.ledger.book import Limit
 from x402_audio.sandbox import FaultRule
 
 
@@ -74,6 +75,23 @@ def test_a_second_top_up_of_the_day_stays_within_the_first_ones_limit(stage: Ope
         shopper.generate(job_id="b", max_top_up="5", again=True)
     assert caught.value.exit_code == 3
     assert len(shop.payments) == 1
+
+
+@pytest.mark.parametrize("by", ["setting", "ledger"])
+def test_a_flag_does_not_raise_the_days_top_ups_above_what_the_owner_wrote(
+    stage: OpenStage, *, by: str
+) -> None:
+    """MAX_TOP_UP 5 is also the day's; `--max-top-up 1000` changes neither."""
+    shop = stage()
+    shopper = shop.shopper(**({"MAX_TOP_UP": "5"} if by == "setting" else {}))
+    if by == "ledger":
+        shopper.client.ledger.set_limit(Limit("top-ups", "payment", usd("5"), source="ledger"))
+    shopper.generate(job_id="a", max_top_up="1000")
+    shop.credit("-4.31")
+    shopper.reconcile()
+    with pytest.raises(BudgetExceeded):
+        shopper.generate(job_id="b", max_top_up="1000", again=True)
+    assert [payment["value"] for payment in shop.payments] == [usd("5")]
 
 
 def test_a_wallet_with_diem_left_is_not_topped_up(stage: OpenStage) -> None:

@@ -1,7 +1,8 @@
 """One of eight programs that spend from one ledger until it says stop; started by test_eight_processes.py.
 
 Arguments: API base, ledger, key (a test's own), what its clock is ahead of the machine's in seconds, its number, and
-the take it begins with. Prints each delivered take, so that a successor can go on where it was killed.
+the take it begins with. Waits for a line, and prints each delivered take, so that a successor can go on where it was
+killed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ LIMITS = [
     Limit("jobs", "hour", Usdc(60 * CHEAP), scope="label:cheap", source="environment"),
     Limit("jobs", "hour", Usdc(40 * DEAR), scope="label:dear", source="environment"),
     Limit("wallet", "day", Usdc(60 * CHEAP + 40 * DEAR), source="environment"),
+    Limit("jobs", "hour", Usdc(100_000_000), source="environment"),  # the built-in ones are smaller
+    Limit("jobs", "day", Usdc(100_000_000), source="environment"),
 ]
 BODIES: dict[str, dict[str, object]] = {
     "cheap": {"model": "ace-step-15", "duration_seconds": 60},
@@ -75,4 +78,7 @@ def buy_until_full(
 
 if __name__ == "__main__":
     _, api, books, secret_key, ahead, own_number, first_take = sys.argv
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
     buy_until_full(api, books, secret_key, ShiftedClock(float(ahead)), int(own_number), int(first_take))

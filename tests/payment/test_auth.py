@@ -163,6 +163,30 @@ def test_a_stated_price_is_the_most_that_is_paid(open_till: OpenTill) -> None:
     assert till.buy(extensions={"x402_audio": {"max_price": "0.69"}}).status_code == 200
 
 
+def test_without_limits_of_its_own_the_built_in_ones_hold(open_till: OpenTill) -> None:
+    """One payment 1, an hour 5: what a fresh command would allow."""
+    till = open_till("direct-v2", policy=PaymentPolicy())
+    long = {**MUSIC, "duration_seconds": 240}
+    with pytest.raises(BudgetExceeded) as dear:
+        till.buy(json=long)
+    for take in range(7):
+        till.buy(json={**MUSIC, "prompt": f"A quiet take, {take}"})
+    with pytest.raises(BudgetExceeded) as hour:
+        till.buy(json={**MUSIC, "prompt": "A quiet take, 7"})
+    assert ("MAX_PER_PAYMENT" in str(dear.value), "MAX_PER_HOUR" in str(hour.value)) == (True, True)
+    assert len(till.signer.authorizations) == 7
+
+
+def test_a_stated_maximum_may_raise_the_built_in_one_and_nothing_else(open_till: OpenTill) -> None:
+    till = open_till("direct-v2", policy=PaymentPolicy(max_amount="4"))
+    long = {**MUSIC, "duration_seconds": 240}
+    assert till.buy(json=long).status_code == 200
+    till.ledger.set_limit(Limit("jobs", "payment", Usdc(1_000_000), source="ledger"))
+    with pytest.raises(BudgetExceeded):
+        till.buy(json={**long, "prompt": "The same again, please"})
+    assert len(till.signer.authorizations) == 1
+
+
 def test_a_price_above_the_policy_is_refused_unsigned(open_till: OpenTill) -> None:
     till = open_till("direct-v1", policy=PaymentPolicy(max_amount="0.50"))
     with pytest.raises(AboveMaximum) as refused:

@@ -25,9 +25,23 @@ def start(
     words = [server.api_url, str(books), key, str(ahead), str(number), str(take)]
     program = str(Path(__file__).with_name("fleet.py"))
     return subprocess.Popen(
-        [sys.executable, program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
+
+
+def go(*programs: subprocess.Popen[str]) -> None:
+    """Let programs begin that stand ready."""
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.write("go\n")
+        program.stdin.flush()
+
+
+def ready(program: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    return program
 
 
 def killed_after(program: subprocess.Popen[str], takes: int) -> int:
@@ -45,16 +59,22 @@ def test_eight_processes_make_exactly_the_hundred_payments_there_is_room_for(tmp
     clock = ShiftedClock(3600 - time.time() % 3600 - 30)
     seller = SandboxSeller(mode="direct-v2", clock=clock, limits=Limits.off())
     with SandboxServer(seller) as server:
-        programs = {number: start(server, books, key, clock.ahead, number, 0) for number in range(4)}
+        programs = {
+            number: start(server, books, key, clock.ahead + 60 * (number >= 4), number, 0)
+            for number in range(8)
+        }
+        early, late = ([ready(programs[number]) for number in group] for group in (range(4), range(4, 8)))
+        go(*early)
         stopped = {1: killed_after(programs[1], takes=2)}
-        programs |= {number: start(server, books, key, clock.ahead + 60, number, 0) for number in range(4, 8)}
+        go(*late)
         stopped |= {number: killed_after(programs[number], takes=2) for number in (4, 6)}
         for number in (0, 2, 3, 5, 7):
             out, err = programs[number].communicate(timeout=120)
             assert programs[number].returncode == 0, (out, err)
         clock.ahead += LEASE_OVER_S
         for number, take in stopped.items():
-            successor = start(server, books, key, clock.ahead, number, take)
+            successor = ready(start(server, books, key, clock.ahead, number, take))
+            go(successor)
             out, err = successor.communicate(timeout=60)
             assert successor.returncode == 0, (out, err)
         payments = cast(list[dict[str, object]], seller.books()["payments"])

@@ -135,6 +135,8 @@ def test_the_payee_rule_compares_without_case_and_per_origin() -> None:
         ("https://API.venice.ai/api/v1?x=1#y", "https://api.venice.ai"),
         ("https://api.venice.ai:443/", "https://api.venice.ai"), ("http://127.0.0.1:80/a", "http://127.0.0.1"),
         ("http://127.0.0.1:8402/a", "http://127.0.0.1:8402"), ("http://[::1]:8402/", "http://[::1]:8402"),
+        ("https://b\u00fccher.example/a", "https://xn--bcher-kva.example"),
+        ("https://xn--bcher-kva.example/a", "https://xn--bcher-kva.example"),
         ("https://user:word@a.example/", "https://a.example"), ("https://a.example.:8443", "https://a.example.:8443"),
     ],
 )  # fmt: skip

@@ -59,8 +59,6 @@ def budget_set(stage: Stage) -> Report:
     lines = [f"set: {name_of(wish)}"]
     if effective is not None and effective.amount < wish.amount:
         lines.append(f"a smaller one stands: {name_of(effective)}")
-    if wish.purse == "top-ups" and wish.window == "payment" and wish.amount > 0:
-        lines.append("top-ups of a day have their own limit: budget set --purse top-ups --window day")
     return Report(record(wish), lines)
 
 

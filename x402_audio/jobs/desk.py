@@ -62,11 +62,7 @@ class JobOptions:
                 Limit("jobs", "job", price, source="flag"),
             ]
         if self.max_top_up is not None:
-            most = Usdc.parse_usd(self.max_top_up)
-            found += [
-                Limit("top-ups", "payment", most, source="flag"),
-                Limit("top-ups", "day", most, source="flag"),
-            ]
+            found.append(Limit("top-ups", "payment", Usdc.parse_usd(self.max_top_up), source="flag"))
         if self.max_total is not None:
             found.append(Limit("wallet", "ever", Usdc.parse_usd(self.max_total), source="flag"))
         return tuple(found)

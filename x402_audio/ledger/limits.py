@@ -7,7 +7,7 @@ and never too little.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import floor
@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from x402_audio.errors import LedgerError
 from x402_audio.ledger.book import LIVE, HoldState, Limit, Purse, Window
+from x402_audio.money import ZERO, Usdc
 
 Period = Literal["held", "ever", "month", "day", "hour"]
 
@@ -23,16 +24,24 @@ BUCKET_S: Final = {"day": 300, "hour": 10}
 REFUNDABLE: Final[frozenset[Purse]] = frozenset({"jobs", "credit", "account"})
 """Purses whose total a refund lowers: it returns to the seller's credit, never to the wallet."""
 
-_NAMES: Final[dict[tuple[Purse, Window], str]] = {
-    ("jobs", "payment"): "MAX_PER_PAYMENT",
-    ("jobs", "job"): "MAX_PER_JOB",
-    ("jobs", "hour"): "MAX_PER_HOUR",
-    ("jobs", "day"): "MAX_PER_DAY",
-    ("jobs", "month"): "MAX_PER_MONTH",
-    ("wallet", "ever"): "MAX_TOTAL",
-    ("top-ups", "payment"): "MAX_TOP_UP",
-    ("top-ups", "day"): "MAX_TOP_UP_PER_DAY",
+SETTINGS: Final[Mapping[str, tuple[Purse, Window, Usdc | None]]] = {
+    "MAX_PER_PAYMENT": ("jobs", "payment", Usdc(1_000_000)),
+    "MAX_PER_JOB": ("jobs", "job", Usdc(1_000_000)),
+    "MAX_PER_HOUR": ("jobs", "hour", Usdc(5_000_000)),
+    "MAX_PER_DAY": ("jobs", "day", Usdc(5_000_000)),
+    "MAX_PER_MONTH": ("jobs", "month", Usdc(50_000_000)),
+    "MAX_TOTAL": ("wallet", "ever", None),
+    "MAX_TOP_UP": ("top-ups", "payment", ZERO),
+    "MAX_TOP_UP_PER_DAY": ("top-ups", "day", None),
 }
+"""What each setting limits, and its built-in default. MAX_TOP_UP_PER_DAY follows MAX_TOP_UP (`top_ups_per_day`)."""
+
+DEFAULTS: Final = tuple(
+    Limit(purse, window, amount) for purse, window, amount in SETTINGS.values() if amount is not None
+)
+"""What stands where nobody wrote a limit."""
+
+_NAMES: Final = {(purse, window): name for name, (purse, window, _) in SETTINGS.items()}
 _SCOPES: Final = ("origin:", "payee:", "model:", "label:")
 
 
@@ -67,13 +76,26 @@ def merge(limits: Iterable[Limit]) -> list[Limit]:
 
     So a flag can raise a built-in default and nothing else. Raises LedgerError for a limit nobody could keep.
     """
+    given = [checked(limit) for limit in limits]
+    derived = top_ups_per_day(given)
+    if derived is not None:
+        given = [limit for limit in given if _key(limit) != _key(derived) or limit.source != "default"]
+        given.append(derived)
     best: dict[tuple[Purse, str, Window], Limit] = {}
-    for limit in map(checked, limits):
-        key = (limit.purse, limit.scope, limit.window)
-        known = best.get(key)
+    for limit in given:
+        known = best.get(_key(limit))
         if known is None or _rank(limit) < _rank(known):
-            best[key] = limit
+            best[_key(limit)] = limit
     return list(best.values())
+
+
+def top_ups_per_day(limits: Iterable[Limit]) -> Limit | None:
+    """The day's default for top-ups: the owner's largest single one, else a flag's, else the built-in; None without any."""
+    ones = [limit for limit in limits if _key(limit) == ("top-ups", "all", "payment")]
+    first = min(
+        ones, key=lambda one: (one.source == "default", one.source == "flag", one.amount), default=None
+    )
+    return None if first is None else Limit("top-ups", "day", first.amount)
 
 
 def checked(limit: Limit) -> Limit:
@@ -157,6 +179,10 @@ def difference(before: Facts | None, after: Facts, purse: Purse) -> dict[tuple[P
         for period, start, amount in parts(before, purse):
             change[period, start] -= amount
     return {key: amount for key, amount in change.items() if amount}
+
+
+def _key(limit: Limit) -> tuple[Purse, str, Window]:
+    return limit.purse, limit.scope, limit.window
 
 
 def _rank(limit: Limit) -> tuple[bool, int]:

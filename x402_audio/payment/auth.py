@@ -42,6 +42,7 @@ from x402_audio.flow import (
     send,
 )
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
+from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.draw import Draw, Drawn, draw_credit
 from x402_audio.payment.onehop import attach, detach
@@ -51,7 +52,7 @@ from x402_audio.payment.prepaid import Account, TopUp, top_up, trusted_credit
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.signer import Signer
 from x402_audio.providers.provider import Answer, Ask, Queued, Refused, Shortfall, Unclear
-from x402_audio.providers.venice import VENICE_ORIGIN, Venice
+from x402_audio.providers.venice import VENICE_ORIGIN, VENICE_PAYEE, Venice
 from x402_audio.secret import Secret
 
 T = TypeVar("T")
@@ -86,8 +87,10 @@ class Prepaid:
 class X402Auth(httpx.Auth):
     """Pays 402 answers within policy and ledger limits. One instance may serve many clients and threads.
 
-    prepaid: API bases with prepaid credit; Venice's own is known. Raises the package's typed errors from
-    `client.send`; a failing transport raises httpx's error and the next equal request sends the same payment again.
+    limits: as if written on a command line: with `policy.max_amount` they may raise the built-in defaults, never what
+    the ledger or its other programs hold. prepaid: API bases with prepaid credit; Venice's own is known. Raises the
+    package's typed errors from `client.send`; a failing transport raises httpx's error and the next equal request
+    sends the same payment again.
     """
 
     def __init__(
@@ -107,15 +110,16 @@ class X402Auth(httpx.Auth):
         self._clock = clock or SystemClock()
         self._random = random
         self._signer = signer
-        self._policy = policy
+        known = {VENICE_ORIGIN: VENICE_PAYEE, **policy.expected_payees}
+        self._policy = replace(policy, expected_payees=known)
         self._ledger = ledger
-        self._limits = tuple(limits)
+        self._limits = _standing(limits, policy)
         self._label = label
         self._environment = environment
         self._payer = Payer(
             signer,
             ledger,
-            limits=limits,
+            limits=self._limits,
             clock=self._clock,
             random=random,
             environment=environment,
@@ -284,7 +288,7 @@ class X402Auth(httpx.Auth):
 
     def _stated_limits(self, request: httpx.Request) -> tuple[Limit, ...]:
         most = self._stated_price(request)
-        return () if most is None else (Limit("jobs", "payment", most, source="flag"),)
+        return () if most is None else _at_most(most)
 
     def _stated_price(self, request: httpx.Request) -> Usdc | None:
         text = self._stated(request).get("max_price")
@@ -442,6 +446,22 @@ class _Held(SellerSession):
         del stream, timeout  # the caller's request says how long to wait; only an answer we must read is read
         attach(self._request, dict(secrets))
         return (yield from send(self._request, stream=ask.path != "/audio/queue"))
+
+
+def _standing(limits: Sequence[Limit], policy: PaymentPolicy) -> tuple[Limit, ...]:
+    """The caller's limits as flags, above the built-in ones: without any, what a fresh command would allow."""
+    given = [replace(limit, source="flag") if limit.source == "default" else limit for limit in limits]
+    if policy.most is not None:
+        given += _at_most(policy.most)
+    return (*given, *DEFAULTS)
+
+
+def _at_most(amount: Usdc) -> tuple[Limit, ...]:
+    """A caller's maximum for one purchase, which is one payment and one job."""
+    return (
+        Limit("jobs", "payment", amount, source="flag"),
+        Limit("jobs", "job", amount, source="flag"),
+    )
 
 
 def _note(request: httpx.Request, sent: list[httpx.Request]) -> None:

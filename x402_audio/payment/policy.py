@@ -127,7 +127,8 @@ def validity(requirement: PaymentRequirements, policy: PaymentPolicy, now: float
 
 def origin_of(url: httpx.URL) -> str:
     """`scheme://host[:port]`, as pins and readings are kept under."""
-    host = f"[{url.host}]" if ":" in url.host else url.host
+    host = url.raw_host.decode("ascii")  # one spelling of an international name
+    host = f"[{host}]" if ":" in host else host
     return f"{url.scheme}://{host}" + (f":{url.port}" if url.port is not None else "")
 
 
