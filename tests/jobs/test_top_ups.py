@@ -83,7 +83,7 @@ def test_a_flag_does_not_raise_the_days_top_ups_above_what_the_owner_wrote(
 ) -> None:
     """MAX_TOP_UP 5 is also the day's; `--max-top-up 1000` changes neither."""
     shop = stage()
-    shopper = shop.shopper(**({"MAX_TOP_UP": "5"} if by == "setting" else {}))
+    shopper = shop.shopper(MAX_TOP_UP="5") if by == "setting" else shop.shopper()
     if by == "ledger":
         shopper.client.ledger.set_limit(Limit("top-ups", "payment", usd("5"), source="ledger"))
     shopper.generate(job_id="a", max_top_up="1000")

@@ -49,7 +49,8 @@ def killed_after(program: subprocess.Popen[str], takes: int) -> int:
     assert program.stdout is not None
     done = [program.stdout.readline() for _ in range(takes)]
     program.send_signal(signal.SIGKILL)
-    rest, _ = program.communicate()
+    rest = program.stdout.read()  # `communicate` would pass over what was read ahead
+    program.communicate()
     return len(done) + len(rest.split())
 
 
