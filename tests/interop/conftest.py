@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from tests.interop.chain import GAS_KEYS, LocalChain
+from tests.interop.customer import Customer
+from tests.interop.front import Front
 from tests.interop.peers import Peer, python_module
+from tests.interop.shop_v1 import ShopV1
+from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.signer import LocalSigner
 
 FUNDS = 1_000_000_000
 """A thousand USDC, atomic units."""
+PRICE = 690_000
+PAYEE = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +76,41 @@ def facilitator(base: LocalChain, home: Path) -> Iterator[str]:
     """Where the official SDK's facilitator answers; it verifies and settles both versions on the chain."""
     with Peer(python_module("sdk_facilitator"), home, GAS_KEY=GAS_KEYS[0], RPC_URL=base.url) as running:
         yield running.url
+
+
+@pytest.fixture(scope="session")
+def sdk_shop(facilitator: str, home: Path) -> Iterator[str]:
+    """Where a shop on the official SDK's middleware answers (version 2)."""
+    shop = python_module("sdk_seller")
+    with Peer(shop, home, FACILITATOR=facilitator, PAY_TO=PAYEE, PRICE=f"${PRICE / 1_000_000}") as running:
+        yield running.url
+
+
+@pytest.fixture
+def shop_v1(facilitator: str) -> Iterator[ShopV1]:
+    """Our own shop of version 1, on the official SDK's facilitator."""
+    with ShopV1(facilitator, pay_to=PAYEE, price=PRICE) as shop:
+        yield shop
+
+
+@pytest.fixture
+def open_front() -> Iterator[Callable[..., Front]]:
+    """Puts fronts before shops: `open_front(url, remembers=..., elsewhere=...)`."""
+    with ExitStack() as stack:
+        yield lambda shop, **how: stack.enter_context(Front(shop, **how))
+
+
+@pytest.fixture
+def customer(
+    wallet: Wallet,
+    chain: LocalChain,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Customer:
+    """The command line with that wallet and that chain; pauses are short, and a silent seller is left after a second."""
+    monkeypatch.setenv("X402_AUDIO_PRIVATE_KEY", wallet.key)
+    monkeypatch.setenv("X402_AUDIO_RPC_URL", chain.url)
+    monkeypatch.setattr("x402_audio.client.time", SimpleNamespace(sleep=lambda _: time.sleep(0.02)))
+    waits = dict(SellerSession.send_in_slot.__kwdefaults__ or {}) | {"timeout": httpx.Timeout(1.0)}
+    monkeypatch.setattr(SellerSession.send_in_slot, "__kwdefaults__", waits)
+    return Customer(wallet.address, capsys)

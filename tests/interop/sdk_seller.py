@@ -10,10 +10,6 @@ import os
 
 from fastapi import FastAPI, Request, Response
 from x402 import x402ResourceServer
-from x402.extensions.payment_identifier import (
-    PAYMENT_IDENTIFIER,
-    declare_payment_identifier_extension,
-)
 from x402.http import FacilitatorConfig, HTTPFacilitatorClient
 from x402.http.middleware.fastapi import payment_middleware
 from x402.http.types import PaymentOption, RouteConfig
@@ -54,7 +50,7 @@ def shop() -> FastAPI:
         accepts=[option],
         mime_type="application/json",
         description="one track",
-        extensions={PAYMENT_IDENTIFIER: declare_payment_identifier_extension()},
+        extensions={"payment-identifier": {"info": {"required": False}, "schema": {"type": "object"}}},
     )
     app = FastAPI()
     app.middleware("http")(payment_middleware({"POST /api/v1/audio/queue": route}, server))

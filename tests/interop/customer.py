@@ -1,0 +1,78 @@
+"""The command line `x402-audio` with one wallet and one set of books, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.interop.peers import ROOT
+from x402_audio.cli import main
+
+PROMPT = "warm indie folk, 120 BPM"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command line ended; its output with `--json`."""
+
+    code: int
+    told: dict[str, Any]
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.told["result"]
+        return found
+
+
+class Customer:
+    """Its settings are in the environment of this process already."""
+
+    def __init__(self, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.address = address
+        self._capsys = capsys
+
+    def run(self, *words: str) -> Ended:
+        """One command line in this process."""
+        self._capsys.readouterr()
+        code = main([*words, "--json"])
+        said = self._capsys.readouterr()
+        return Ended(code, json.loads(said.out), said.err)
+
+    def run_apart(self, *words: str) -> Ended:
+        """One command line in a process of its own, as a person starts it."""
+        command = [sys.executable, "-m", "x402_audio", *words, "--json"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return Ended(ended.returncode, json.loads(ended.stdout), ended.stderr)
+
+    def generate(
+        self, api_url: str, *, job_id: str = "track", prompt: str = PROMPT, apart: bool = False
+    ) -> Ended:
+        """Buy three seconds of sound from a direct seller."""
+        words = (
+            "generate", prompt, "--model", "elevenlabs-music", "--duration", "3", "--max-price", "1",
+            "--provider", "direct", "--api-url", api_url, "--job-id", job_id, "--output", f"{job_id}.wav",
+            "--poll-interval", "0.05", "--timeout", "20",
+        )  # fmt: skip
+        return (self.run_apart if apart else self.run)(*words)
+
+    def resume(self, api_url: str, job_id: str = "track") -> Ended:
+        words = ("--provider", "direct", "--api-url", api_url, "--poll-interval", "0.05", "--timeout", "20")
+        return self.run("resume", job_id, *words)
+
+    def reconcile(self, api_url: str) -> Ended:
+        return self.run("reconcile", "--provider", "direct", "--api-url", api_url)
+
+    def authorizations(self) -> list[dict[str, Any]]:
+        """Every authorization the books name, as an outsider reads them."""
+        found: list[dict[str, Any]] = self.run("ledger", "export", "--format", "json").result[
+            "authorizations"
+        ]
+        return found
