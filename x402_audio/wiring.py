@@ -258,7 +258,9 @@ class Wiring:
         return {spec.id: spec for spec in specs}
 
     def close(self) -> None:
-        """Close the books."""
+        """Close the books and the way to the chain."""
+        if self._chain is not None:
+            self._chain.close()
         if self._ledger is not None:
             self._ledger.close()
 

@@ -143,7 +143,9 @@ def test_a_nonce_used_for_another_transfer_is_no_evidence(
 def test_a_cancelled_authorization_never_moves(clock: WaitingClock) -> None:
     """The sandbox cancels nothing, so a scripted node tells of it."""
     cancelled = "0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81"
-    with scripted(clock, logs=[log_of(cancelled)]) as url:
+    told = log_of(cancelled)
+    receipt = {"status": "0x1", "logs": [told], "transactionHash": told["transactionHash"]}
+    with scripted(clock, logs=[told], receipt=receipt) as url:
         verdict = reader_verdict(url, clock)
     assert (verdict.state, verdict.transaction) == ("cancelled", "0x" + "33" * 32)
 
