@@ -74,6 +74,13 @@ def test_a_paid_call_delivers_and_the_same_bytes_again_get_the_same_answer(
 
 
 @VERSIONS
+def test_an_entry_leaves_out_what_it_does_not_say(version: int, open_shop: OpenShop) -> None:
+    """x402-fetch 1.2.0 refuses a whole offer over one optional member that is null."""
+    entry = Till(open_shop(mode=f"direct-v{version}"), version).entry
+    assert [name for name, value in entry.items() if value is None] == []
+
+
+@VERSIONS
 def test_a_used_authorization_buys_nothing_else(version: int, open_shop: OpenShop) -> None:
     shop = open_shop(mode=f"direct-v{version}")
     wallet, till = shop.wallet(), Till(shop, version)

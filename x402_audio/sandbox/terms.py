@@ -58,7 +58,6 @@ def entry_v1(network: Network, pay_to: str, amount: Usdc, url: str) -> Terms:
         "resource": url,
         "description": "Audio generation",
         "mimeType": "application/json",
-        "outputSchema": None,
         "maxTimeoutSeconds": TIMEOUT_SECONDS,
         "extra": {"name": network.token_name, "version": "2"},
     }
