@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.stage import QUOTE, CountingSigner, OpenStage, Shopper, Stage
-from x402_audio.errors import InsufficientBalance, PaymentUnsettled, X402AudioError
+from x402_audio.errors import InsufficientBalance, PaymentRejected, PaymentUnsettled, X402AudioError
 from x402_audio.jsontext import Json
 from x402_audio.sandbox import FaultRule
 
@@ -84,6 +84,21 @@ def test_a_no_after_the_settlement_frees_nothing_and_resume_sends_the_same_bytes
     assert (shopper.job("k").state, shopper.job("k").parked_reason) == ("parked", "unknown")
     assert shopper.resume("k").completed
     _one_payment(shop, shopper, signer)
+
+
+@BOTH
+def test_a_decline_without_a_result_header_is_told_in_the_words_of_its_terms(
+    stage: OpenStage, mode: str
+) -> None:
+    """The npm middlewares answer so: 402, the terms again, their `error` the reason."""
+    shop = stage(
+        FaultRule("settlement_failed", "/audio/queue", nth=2),
+        FaultRule("no_receipt", "/audio/queue", nth=2),
+        mode=mode,
+    )
+    with pytest.raises(PaymentRejected) as caught:
+        shop.shopper().generate(job_id="k")
+    assert (caught.value.error_reason, caught.value.exit_code) == ("transaction_failed", 8)
 
 
 @BOTH

@@ -316,8 +316,7 @@ def unsettled(hold: Hold, why: str) -> PaymentUnsettled:
 
 def rejected(hold: Hold, response: httpx.Response) -> PaymentRejected:
     """The seller declined what was signed; its word frees nothing."""
-    settlement = read_settlement(dict(response.headers))
-    reason = (settlement.error_reason if settlement else None) or f"HTTP {response.status_code}"
+    reason = _said_why(response) or f"HTTP {response.status_code}"
     printable = "".join(c for c in reason if c.isprintable())[:80]
     return PaymentRejected(
         f"the seller declined the payment of {hold.amount} ({printable}); the signature stays usable until it expires",
@@ -327,3 +326,17 @@ def rejected(hold: Hold, response: httpx.Response) -> PaymentRejected:
         valid_before=hold.valid_before,
         status=response.status_code,
     )
+
+
+def _said_why(response: httpx.Response) -> str | None:
+    """Why the seller declined: from its result header, else from the terms that a 402 carries again."""
+    headers = dict(response.headers)
+    settlement = read_settlement(headers)
+    if settlement is not None and settlement.error_reason:
+        return settlement.error_reason
+    if response.status_code != 402:
+        return None
+    try:
+        return read_payment_required(headers, response.content).error
+    except ProtocolError:
+        return None
