@@ -1,14 +1,11 @@
-"""What stands beside a test in a process of its own: the practice seller's command, and programs in .peers by others.
+"""What npm's packages deal with and what they are: our practice seller as a command, scripts that buy, shops that sell.
 
-Nothing here is installed or downloaded; what is missing fails with the line to type.
+Each runs in a process of its own; the seller's own books, and the chain, are what the tests believe.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,90 +14,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import pytest
 
-from tests.conftest import OWNER_SETTINGS, PROXIES
+from tests.interop.peers import Peer, node_script
+from tests.interop.shelf import sound
 from x402_audio.protocol.signer import LocalSigner
 
-ROOT: Final = Path(__file__).parents[2]
-NODE_FOLDER: Final = ROOT / ".peers" / "node"
-SCRIPTS: Final = Path(__file__).parent / "node"
-PATIENCE_S: Final = 60
-"""How long a foreign program may take before the test gives up on it."""
+PAY_TO: Final = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+"""The payee of the npm shops: a published test address."""
+SHOP_PRICE: Final = 250_000
+ONE_OBJECT: Final = r"^(\{.*\})$"
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    """A stranger's environment for a program: no settings, no proxy, state below `folder`."""
-    plain = {
-        name: value for name, value in os.environ.items()
-        if not name.startswith(OWNER_SETTINGS) and name.lower() not in PROXIES
-    }  # fmt: skip
-    return {**plain, "PYTHONPATH": str(ROOT), "X402_AUDIO_STATE_DIR": str(folder / "state"), **more}
-
-
-def peer(*path: str) -> Path:
-    """A file of other people's software. Fails the test when it is not there."""
-    found = ROOT.joinpath(".peers", *path)
-    if not found.exists():
-        pytest.fail(f"{found.relative_to(ROOT)} is missing: run `bash scripts/test` once", pytrace=False)
-    return found
-
-
-def node_command(script: str, *words: str) -> list[str]:
-    """The command line of a script in tests/interop/node; it is run in the folder that holds the packages."""
-    peer("node", "node_modules")
-    return ["node", str(SCRIPTS / script), *words]
-
-
-def run_node(script: str, *words: str) -> dict[str, Any]:
-    """Run a script to its end and read the one JSON object it says."""
-    ended = subprocess.run(
-        node_command(script, *words),
-        cwd=NODE_FOLDER,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert ended.returncode == 0, f"{script} failed:\n{ended.stderr}"
-    told: dict[str, Any] = json.loads(ended.stdout)
-    return told
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A program that listens, and the JSON object it said when it did."""
-
-    program: subprocess.Popen[str]
-    told: dict[str, Any]
-
-
-@contextmanager
-def started(command: list[str], *, folder: Path, log: str, cwd: Path | None = None) -> Iterator[Started]:
-    """Start a program, wait for its one line of JSON on stdout, and interrupt it in the end; stderr goes to `log`."""
-    with (folder / log).open("w") as errors:
-        program = subprocess.Popen(
-            command, cwd=cwd or folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-            env=environment(folder),
-        )  # fmt: skip
-        try:
-            assert program.stdout is not None
-            line = program.stdout.readline()
-            assert line, f"{command[0]} did not start:\n{(folder / log).read_text()}"
-            yield Started(program, json.loads(line))
-        finally:
-            program.send_signal(signal.SIGINT)
-            try:
-                program.communicate(timeout=PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                program.kill()
-                program.communicate()
-                raise
+def run_script(script: str, folder: Path, *words: str) -> dict[str, Any]:
+    """What a script of `tests/interop/node` says: one JSON object."""
+    with Peer([*node_script(script), *words], folder, ready=ONE_OBJECT) as running:
+        told: dict[str, Any] = json.loads(running.said[0])
+        return told
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeSeller:
-    """A running `x402-audio sandbox`: where it listens, the wallet it made, and its owner's door."""
+    """A running `x402-audio sandbox`: where it listens, the key of the wallet it made, and its owner's door."""
 
     api_url: str
     key: str
@@ -111,6 +45,7 @@ class PracticeSeller:
 
     @property
     def wallet(self) -> str:
+        """In lower case, as the books write it."""
         return LocalSigner.from_hex(self.key).address.lower()
 
     def books(self) -> dict[str, Any]:
@@ -120,21 +55,43 @@ class PracticeSeller:
 
     def faults(self, *rules: dict[str, object]) -> None:
         """What goes wrong from now on."""
-        body = {"rules": list(rules)}
-        answer = httpx.post(self.origin + "/sandbox/faults", json=body, trust_env=False)
+        answer = httpx.post(self.origin + "/sandbox/faults", json={"rules": list(rules)}, trust_env=False)
         assert answer.status_code == 200, answer.text
-
-    def statuses(self, path: str) -> list[int]:
-        """How each request whose path begins like this was answered."""
-        return [entry["status"] for entry in self.books()["requests"] if entry["path"].startswith(path)]
 
 
 @contextmanager
 def practice_seller(folder: Path, mode: str, *, job_seconds: float = 0.3) -> Iterator[PracticeSeller]:
-    """`x402-audio sandbox` as a process of its own; its state goes into `folder`."""
+    """`x402-audio sandbox` as people start it; its state goes into `folder`."""
     state = folder / f"sandbox-{mode}"
     words = ["sandbox", "--json", "--mode", mode, "--job-seconds", str(job_seconds), "--state", str(state)]
-    command = [sys.executable, "-m", "x402_audio", *words]
-    with started(command, folder=folder, log=f"sandbox-{mode}.log") as running:
-        assert running.told["ok"], running.told
-        yield PracticeSeller(running.told["result"]["api_url"], (state / "key").read_text().strip())
+    with Peer([sys.executable, "-m", "x402_audio", *words], folder, ready=ONE_OBJECT) as running:
+        told = json.loads(running.said[0])
+        yield PracticeSeller(told["result"]["api_url"], (state / "key").read_text().strip())
+
+
+@dataclass(frozen=True, slots=True)
+class NpmShop:
+    """A running audio shop of npm's Express middlewares."""
+
+    url: str
+
+    def api_url(self, version: str, facilitator: str) -> str:
+        """version: v1 or v2. facilitator: its URL on this machine."""
+        return f"{self.url}/{version}/{facilitator.rpartition(':')[2]}/api/v1"
+
+    def jobs(self, api_url: str) -> list[dict[str, Any]]:
+        """Jobs begun for one API URL, paid or not."""
+        found: list[dict[str, Any]] = httpx.get(self.url + "/jobs", trust_env=False).json()
+        return [job for job in found if (self.url + job["path"]).startswith(api_url + "/")]
+
+
+@contextmanager
+def npm_shop(folder: Path, *, timeout_ms: int = 20_000) -> Iterator[NpmShop]:
+    """The shop; `timeout_ms` is how long it waits for its facilitator."""
+    file = folder / "track.wav"
+    file.write_bytes(sound(3))
+    with Peer(
+        node_script("shop.mjs"), folder, PAY_TO=PAY_TO, PRICE=f"${SHOP_PRICE / 1_000_000}", SOUND=str(file),
+        TIMEOUT_MS=str(timeout_ms),
+    ) as running:  # fmt: skip
+        yield NpmShop(running.url)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.neighbours import practice_seller, run_node
+from tests.interop.neighbours import practice_seller, run_script
 
 QUEUE = "/api/v1/audio/queue"
 PRICE = 690_000
@@ -32,7 +32,7 @@ def shopping(tmp_path_factory: pytest.TempPathFactory) -> Round:
     with practice_seller(folder, "direct-v1") as v1, practice_seller(folder, "direct-v2") as v2:
         v1.faults({"action": "settlement_failed", "route": QUEUE, "nth": 6})
         v2.faults({"action": "settlement_failed", "route": QUEUE, "nth": 4})
-        seen = run_node("buyers.mjs", v1.api_url, v2.api_url, v1.key)
+        seen = run_script("buyers.mjs", folder, v1.api_url, v2.api_url, v1.key)
         books = {"direct-v1": v1.books(), "direct-v2": v2.books()}
         return Round(seen["bought"], seen["declined"], books, v1.wallet)
 

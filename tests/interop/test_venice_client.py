@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.neighbours import practice_seller, run_node
+from tests.interop.neighbours import practice_seller, run_script
 from x402_audio.protocol.signer import LocalSigner
 from x402_audio.sandbox.audio import find_queue_id
 
@@ -37,7 +37,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     folder: Path = tmp_path_factory.mktemp("venice")
     file = folder / "track.mp3"
     with practice_seller(folder, "venice") as seller:
-        seen = run_node("venice.mjs", seller.origin, seller.key, CARELESS_KEY, MODEL, str(file))
+        seen = run_script("venice.mjs", folder, seller.origin, seller.key, CARELESS_KEY, MODEL, str(file))
         return Walk(seen, seller.books(), file.read_bytes(), seller.wallet)
 
 

@@ -3,7 +3,7 @@
 // seller's API URL, a private key. Says what each was answered as one JSON object.
 import { createRequire } from "node:module";
 
-const require = createRequire(`${process.cwd()}/`);
+const require = createRequire(import.meta.url);
 const { createSigner, decodeXPaymentResponse, wrapFetchWithPayment } = require("x402-fetch");
 const { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } = require("@x402/fetch");
 const { ExactEvmScheme } = require("@x402/evm");

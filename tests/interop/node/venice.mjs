@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { setTimeout as pause } from "node:timers/promises";
 
-const require = createRequire(`${process.cwd()}/`);
+const require = createRequire(import.meta.url);
 const { VeniceClient } = require("venice-x402-client");
 
 const [origin, key, careless, model, file] = process.argv.slice(2);

@@ -1,0 +1,169 @@
+"""We buy from shops of other people's making, `x402-express` and `@x402/express` from npm; the chain counts the payments.
+
+Both settle through the official Python SDK's facilitator, so nothing between our signature and the token is ours.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.interop.chain import LocalChain
+from tests.interop.conftest import Wallet
+from tests.interop.neighbours import PAY_TO, SHOP_PRICE, NpmShop, npm_shop
+from tests.interop.peers import ROOT
+from tests.jobs.stage import MODEL, PROMPT, SECONDS, CountingSigner, Shopper, WaitingClock, settings_for
+from x402_audio import LocalSigner, PaymentPolicy, SqliteLedger, X402Auth, receipt_of
+from x402_audio.errors import JobFailed, PaymentRejected
+from x402_audio.payment.chain import ChainReader
+from x402_audio.protocol.networks import BASE
+
+VERSIONS = pytest.mark.parametrize("version", ["v1", "v2"])
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NpmShop]:
+    with npm_shop(tmp_path_factory.mktemp("shop")) as running:
+        yield running
+
+
+class Lossy(httpx.HTTPTransport):
+    """A line on which the seller's second answer, the one to the payment, is lost after it was given."""
+
+    queued = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        self.queued += request.url.path.endswith("/audio/queue")
+        if self.queued == 2:
+            answer.read()
+            answer.close()
+            self.queued += 1
+            raise httpx.ReadError("the line went dead", request=request)
+        return answer
+
+
+OpenCustomer = Callable[..., tuple[Shopper, CountingSigner]]
+
+
+@pytest.fixture
+def customer(tmp_path: Path) -> Iterator[OpenCustomer]:
+    """Opens clients whose waiting costs no time; their books are proven in the end."""
+    with ExitStack() as stack:
+
+        def open_one(api_url: str, key: str, *, rpc_url: str = "") -> tuple[Shopper, CountingSigner]:
+            state, signer = tmp_path / "state", CountingSigner(key)
+            state.mkdir(mode=0o700, exist_ok=True)
+            settings = settings_for(api_url, state, key=key, PROVIDER="direct", RPC_URL=rpc_url)
+            shopper = Shopper(settings, WaitingClock(time.time()), signer=signer)
+            stack.callback(shopper.close)
+            stack.callback(lambda: _proven(shopper))
+            return shopper, signer
+
+        yield open_one
+
+
+def _proven(shopper: Shopper) -> None:
+    assert shopper.client.ledger.verify() == []
+
+
+@VERSIONS
+def test_the_command_buys_a_track_from_an_npm_shop_with_one_payment_on_the_chain(
+    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, wallet: Wallet, tmp_path: Path
+) -> None:
+    api_url, track = shop.api_url(version, facilitator), tmp_path / "track.wav"
+    words = [
+        "generate", PROMPT, "--model", MODEL, "--duration", str(SECONDS), "--provider", "direct",
+        "--api-url", api_url, "--max-price", "1", "--job-id", "k", "--output", str(track), "--json",
+    ]  # fmt: skip
+    env = {
+        "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "X402_AUDIO_PRIVATE_KEY": wallet.key,
+        "X402_AUDIO_RPC_URL": chain.url,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "x402_audio", *words]
+    ended = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    told = json.loads(ended.stdout)["result"]
+    (payment,) = chain.payments(wallet.address)
+    (booked,) = told["payments"]
+    assert (payment.payee, payment.value) == (PAY_TO.lower(), SHOP_PRICE)
+    assert (booked["nonce"], booked["transaction"]) == (payment.nonce, payment.transaction)
+    assert (booked["state"], told["cost_atomic"]) == ("settled", str(SHOP_PRICE))
+    assert (told["path"], told["content_type"], told["duration_seconds"]) == (str(track), "audio/wav", 3.0)
+    assert told["queue_id"] in {job["queue_id"] for job in shop.jobs(api_url)}
+
+
+@VERSIONS
+def test_a_strangers_httpx_client_buys_from_an_npm_shop_with_one_payment_on_the_chain(
+    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, wallet: Wallet, tmp_path: Path
+) -> None:
+    auth = X402Auth(
+        LocalSigner.from_hex(wallet.key), SqliteLedger(tmp_path / "spend.db"), PaymentPolicy(max_amount="0.50"),
+        chain=ChainReader([chain.url], BASE),
+    )  # fmt: skip
+    order = {"model": MODEL, "prompt": PROMPT}
+    with httpx.Client(auth=auth, trust_env=False, timeout=30) as http:
+        answer = http.post(f"{shop.api_url(version, facilitator)}/audio/queue", json=order)
+    assert (answer.status_code, answer.json()["status"]) == (200, "QUEUED")
+    (payment,) = chain.payments(wallet.address)
+    receipt = receipt_of(answer)
+    assert (receipt.nonce, receipt.transaction) == (payment.nonce, payment.transaction)
+    assert (receipt.state, receipt.amount, receipt.sends) == ("settled", payment.value, 1)
+    assert (payment.payee, payment.value) == (PAY_TO.lower(), SHOP_PRICE)
+
+
+@VERSIONS
+def test_an_npm_shop_that_declines_what_it_already_took_is_never_paid_again(
+    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, wallet: Wallet, customer: OpenCustomer
+) -> None:
+    """Its first answer is lost, the same bytes again are declined as used. Only the chain knows, and is believed."""
+    shopper, signer = customer(shop.api_url(version, facilitator), wallet.key, rpc_url=chain.url)
+    shopper.http.close()
+    shopper.http = httpx.Client(transport=Lossy(), timeout=30)
+    with pytest.raises(PaymentRejected) as caught:
+        shopper.generate(job_id="k", max_price="1")
+    assert (caught.value.exit_code, caught.value.money_moved) == (8, "unknown")
+    assert [hold.state for hold in shopper.holds("k")] == ["signed"]
+
+    chain.finalize()
+    assert len(shopper.reconcile().settled) == 1
+    (hold,) = shopper.holds("k")
+    (payment,) = chain.payments(wallet.address)
+    assert (hold.state, hold.sends, hold.transaction) == ("settled", 2, payment.transaction)
+    assert [_hex(authorization.nonce) for authorization in signer.authorizations] == [payment.nonce]
+    with pytest.raises(JobFailed) as ended:
+        shopper.resume("k")
+    assert (ended.value.exit_code, ended.value.money_moved) == (9, "yes")
+    assert len(signer.authorizations) == len(chain.payments(wallet.address)) == 1
+
+
+@VERSIONS
+def test_an_npm_shop_that_declines_an_empty_wallet_leaves_one_signature_that_counts(
+    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, customer: OpenCustomer
+) -> None:
+    """Without an RPC the wallet is not looked at before; the shop's word is told and frees nothing."""
+    shopper, signer = customer(shop.api_url(version, facilitator), "0x" + "5c" * 32)
+    with pytest.raises(PaymentRejected) as caught:
+        shopper.generate(job_id="k", max_price="1")
+    assert (caught.value.exit_code, caught.value.money_moved) == (8, "unknown")
+    assert caught.value.error_reason.startswith("invalid_exact_evm_")
+    (hold,) = shopper.holds("k")
+    assert (hold.state, hold.amount, hold.sends) == ("signed", SHOP_PRICE, 1)
+    with pytest.raises(PaymentRejected):
+        shopper.resume("k")
+    assert len(signer.authorizations) == 1
+    assert chain.payments(shopper.client.wallet) == []
+
+
+def _hex(nonce: bytes) -> str:
+    return "0x" + nonce.hex()
