@@ -68,6 +68,7 @@ MAY_CATCH_EVERYTHING = {
     "payment/auth.py": "a driver, as in flow.py",
     "payment/chain.py": "web3 raises its own, requests' and ValueError kinds; all mean: could not read",
     "ledger/database.py": "BaseException, only to roll back or close, and raised again",
+    "ledger/migration.py": "BaseException, only to roll back, and raised again",
     "ledger/rates.py": "BaseException, only to close, and raised again",
     "protocol/keystore.py": "BaseException, only to remove a half-written file, and raised again",
 }

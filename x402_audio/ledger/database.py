@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import sys
 import threading
 import weakref
@@ -23,16 +22,16 @@ from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
 from x402_audio.jsontext import write_json
 from x402_audio.ledger import schema
 from x402_audio.ledger.chain_of_events import canonical, link, plain
+from x402_audio.ledger.migration import bring_forward, refuse_newer, refuse_other, version_of
+from x402_audio.ledger.place import check_file, create_empty, refuse_network_folder, sync
 
 BUSY_S: Final = 30
 TICK_S: Final = 1e-6
 """Ledger time moves on at least this much with every event, so that order is total."""
-REFUSED_FILESYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs"})
 
 _LAST_EVENT: Final = "SELECT seq, at FROM event ORDER BY seq DESC LIMIT 1"
 _HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MARKS: Final = "SELECT (SELECT application_id FROM pragma_application_id()), (SELECT user_version FROM pragma_user_version())"
 _SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
     "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" if sys.platform == "darwin" else ""
 )
@@ -140,6 +139,7 @@ class Database:
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                refuse_other(connection, self.path)
                 yield Transaction(connection, self._clock, self._random)
                 connection.execute("COMMIT")
             except BaseException:
@@ -153,6 +153,7 @@ class Database:
         with self._connected() as connection:
             connection.execute("BEGIN")
             try:
+                refuse_other(connection, self.path)
                 yield View(connection)
             finally:
                 with suppress(sqlite3.Error):
@@ -162,14 +163,14 @@ class Database:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
         target = str(Path(path).absolute())
         with self._connected() as connection:
-            _create_empty(target)
+            create_empty(target)
             copy = sqlite3.connect(target)
             try:
                 connection.backup(copy)
             finally:
                 copy.close()
-            _sync(target)
-            _sync(str(Path(target).parent))
+            sync(target)
+            sync(str(Path(target).parent))
 
     def close(self) -> None:
         with self._lock:
@@ -207,7 +208,7 @@ def _make(path: str, random: Random) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(str(folder.parent))
+        sync(str(folder.parent))
     refuse_network_folder(folder)
     for suffix in ("-journal", "-wal"):
         with suppress(FileNotFoundError):
@@ -215,57 +216,21 @@ def _make(path: str, random: Random) -> None:
                 raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
                                   next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
     draft = f"{path}.new-{random(8).hex()}"
-    _create_empty(draft)
+    create_empty(draft)
     try:
         connection = sqlite3.connect(draft, isolation_level=None)
         try:
             if wal_is_safe(_version()):
                 connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(schema.CREATE)
+            connection.executescript(schema.create_script())
         finally:
             connection.close()
-        _sync(draft)
+        sync(draft)
         with suppress(FileExistsError):  # another process was first; its ledger is the ledger
             Path(path).hardlink_to(draft)
     finally:
         Path(draft).unlink()
-    _sync(str(folder))
-
-
-def check_file(path: str) -> None:
-    """Refuse a file that others can read or change, a link, or one on a network filesystem. Raises LedgerError."""
-    try:
-        facts = Path(path).lstat()
-    except FileNotFoundError:
-        raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
-    if not stat.S_ISREG(facts.st_mode):
-        raise LedgerError(
-            f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it"
-        )
-    if facts.st_uid != os.getuid():
-        raise LedgerError(
-            f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}"
-        )
-    if facts.st_mode & 0o077:
-        raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
-    refuse_network_folder(Path(path).parent)
-
-
-def refuse_network_folder(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
-    """Locks of NFS, SMB and the like cannot be trusted with money. Raises LedgerError; silent where /proc is not."""
-    try:
-        lines = Path(mounts).read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return
-    place, best, kind = folder.resolve(), -1, ""
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        point = Path(mount.split(" ")[4].replace("\\040", " "))
-        if (place == point or point in place.parents) and len(point.parts) >= best:
-            best, kind = len(point.parts), source.split(" ")[0]
-    if kind in REFUSED_FILESYSTEMS:
-        raise LedgerError(f"{folder} is on {kind}, whose locks cannot keep books exact",
-                          next_step="put LEDGER on a local disk, or use postgresql://")  # fmt: skip
+    sync(str(folder))
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -274,17 +239,17 @@ def _open(path: str) -> sqlite3.Connection:
     )
     try:
         connection.executescript(_SETTINGS)
-        application, version = connection.execute(_MARKS).fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != schema.APPLICATION_ID:
             raise LedgerError(
                 f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger"
             )
-        if version > schema.SCHEMA_VERSION:
-            raise LedgerError(f"{path} was written by a newer x402-audio (schema {version})",
-                              next_step="upgrade: pip install -U x402-audio")  # fmt: skip
+        refuse_newer(version_of(connection), path)
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal" or not wal_is_safe(_version()):
             connection.execute("PRAGMA journal_mode = TRUNCATE")
+        bring_forward(connection, path)
+        refuse_newer(version_of(connection), path)
     except BaseException:
         connection.close()
         raise
@@ -293,23 +258,6 @@ def _open(path: str) -> sqlite3.Connection:
 
 def _version() -> tuple[int, int, int]:
     return sqlite3.sqlite_version_info[0], sqlite3.sqlite_version_info[1], sqlite3.sqlite_version_info[2]
-
-
-def _create_empty(path: str) -> None:
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        raise LedgerError(
-            f"{path} exists already", next_step="name a new file; nothing is overwritten"
-        ) from None
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sane(now: float) -> float:

@@ -1,15 +1,21 @@
 """The tables of the SQLite ledger as SQL text. Knows no rule of money: only shapes, keys and what may never change.
 
 Amounts are INTEGER atomic units, times REAL Unix seconds of ledger time. Addresses and nonces compare without case.
+
+How to change the tables: TABLES is version 1 and stays as it is; add the next number to MIGRATIONS with the SQL that
+leads there from the version before (`2: "CREATE TABLE approval (...) WITHOUT ROWID;"`). New ledgers run the same steps
+as old ones, so there is one path only. A step is SQL alone and writes no event. A new table whose rows `verify` shall
+prove wants a line in `replay._TABLES`; a new column of `hold` or `job` wants a default there for events that are older.
+What a released version holds is never edited. See `migration.py` for how the steps are taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 APPLICATION_ID: Final = 0x78343032
 """`x402`, in the file's header."""
-SCHEMA_VERSION: Final = 1
 
 TABLES: Final = """
 CREATE TABLE hold (
@@ -193,10 +199,19 @@ CREATE TRIGGER event_never_goes BEFORE DELETE ON event
 BEGIN SELECT RAISE(ABORT, 'an event is never deleted'); END;
 """
 
-CREATE: Final = f"""
+MIGRATIONS: Final[Mapping[int, str]] = {}
+"""The steps after version 1, each a script of whole statements, by the version it leads to."""
+SCHEMA_VERSION: Final = max(MIGRATIONS, default=1)
+"""What this program reads and writes; in the file's header as `user_version`."""
+
+
+def create_script() -> str:
+    """A new ledger, made as an old one is brought forward: version 1 and every step after it, in one transaction."""
+    return f"""
 BEGIN IMMEDIATE;
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
 {TABLES}
+{"".join(MIGRATIONS[number] for number in range(2, SCHEMA_VERSION + 1))}
+PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """

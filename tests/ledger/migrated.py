@@ -1,0 +1,37 @@
+"""Stands in for a program of a later version: two steps that a later version might take."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from x402_audio.ledger import schema
+
+STEPS = {
+    2: "CREATE TABLE approval (id TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;\n"
+    "CREATE TRIGGER approval_stays BEFORE DELETE ON approval\n"
+    "BEGIN SELECT RAISE(ABORT, 'kept; always'); END;\n",
+    3: "-- a note; with a semicolon\nALTER TABLE approval ADD COLUMN at REAL NOT NULL DEFAULT 0;\n"
+    "INSERT INTO approval VALUES ('old', 'from before', 1.5);\n",
+}
+
+
+def as_version(version: int, patch: pytest.MonkeyPatch | None = None) -> None:
+    """Make this process a program of that version."""
+    steps: Any = {number: STEPS[number] for number in range(2, version + 1)}
+    set_it = patch.setattr if patch else setattr
+    set_it(schema, "MIGRATIONS", steps)
+    set_it(schema, "SCHEMA_VERSION", version)
+
+
+def old_ledger(path: Path) -> Path:
+    """A ledger as version 0.1.0 wrote it."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.touch(0o600)
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent.parent / "data" / "ledger-v1.sql").read_text())
+    connection.close()
+    return path

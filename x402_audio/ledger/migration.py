@@ -1,0 +1,108 @@
+"""An older ledger brought to this program's schema: a copy kept beside it, then every step in one transaction.
+
+Knows the file's version and SQL texts, no table and no rule of money. Two programs that open the ledger at once take
+turns at its write lock, and the second finds it done; a program that had the ledger open notices in its next
+transaction (`Database`) and stops. There is no way back but the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import chain, count
+from pathlib import Path
+from urllib.parse import quote
+
+from x402_audio.errors import LedgerError
+from x402_audio.ledger import schema
+from x402_audio.ledger.place import create_empty, sync
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema of the file as this connection's transaction sees it."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def refuse_newer(version: int, path: str) -> None:
+    """Raise LedgerError for a ledger that only a newer program can read."""
+    if version > schema.SCHEMA_VERSION:
+        raise LedgerError(f"{path} was written by a newer x402-audio (schema {version}, this one knows {schema.SCHEMA_VERSION})",
+                          next_step="upgrade: pip install -U x402-audio")  # fmt: skip
+
+
+def refuse_other(connection: sqlite3.Connection, path: str) -> None:
+    """Within a transaction: raise LedgerError when the ledger was brought to another schema since it was opened."""
+    version = version_of(connection)
+    if version != schema.SCHEMA_VERSION:
+        raise LedgerError(
+            f"{path} became schema {version} while this program, which knows {schema.SCHEMA_VERSION}, had it open",
+            next_step="end this program and start the newer one; x402-audio resume takes up open jobs",
+        )
+
+
+def bring_forward(connection: sqlite3.Connection, path: str) -> None:
+    """Take every step that is missing. All or nothing; raises LedgerError for a damaged file, which stays as it is."""
+    if version_of(connection) >= schema.SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        first = version_of(connection) + 1  # another program may have taken the steps while we waited
+        if first <= schema.SCHEMA_VERSION:
+            _refuse_damaged(connection, path)
+            _keep_copy(path, f"{path}.before-v{schema.SCHEMA_VERSION}")
+        for number in range(first, schema.SCHEMA_VERSION + 1):
+            for statement in statements(schema.MIGRATIONS[number]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: `executescript` would commit first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        raise ValueError(f"a migration ends in half a statement: {statement.strip()[:40]}")
+
+
+def _refuse_damaged(connection: sqlite3.Connection, path: str) -> None:
+    (sound,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if sound != "ok":
+        raise LedgerError(f"{path} is damaged and was not changed: {sound}",
+                          next_step="move it away and restore the newest backup, then: x402-audio reconcile")  # fmt: skip
+
+
+def _keep_copy(path: str, wished: str) -> None:
+    """Copy what is there now, secrets included, mode 0600, durable; nothing that lies there already is overwritten.
+
+    We hold the ledger's write lock, so a draft found here is a dead program's. Read through a connection of its own:
+    one that holds the lock cannot be copied from.
+    """
+    draft = f"{wished}.part"
+    Path(draft).unlink(missing_ok=True)
+    create_empty(draft)
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(draft)) as copy,
+        ):
+            source.backup(copy)
+        sync(draft)
+        for name in chain([wished], (f"{wished}.{number}" for number in count(2))):
+            with suppress(FileExistsError):
+                os.link(draft, name)
+                break
+    finally:
+        Path(draft).unlink()
+    sync(str(Path(wished).parent))
