@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,8 @@ CANCELED = "0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81"
 _MINT = "0x40c10f19"
 _BALANCE_OF = "0x70a08231"
 _AUTHORIZATION_STATE = "0xe94a0102"
+_TRANSFER_WITH_AUTHORIZATION = "0xcf092995"
+_CANCEL_AUTHORIZATION = "0xb7b72899"
 
 
 def token_code() -> str:
@@ -84,18 +87,25 @@ class Payment:
 class LocalChain:
     """A node of our own. Blocks come with transactions, or when asked for; two more make a block final."""
 
-    def __init__(self, folder: Path, *, fork_of: LocalChain | None = None) -> None:
-        """fork_of: the same chain up to its newest block, then one of its own."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fork_of: LocalChain | None = None,
+        chain_id: int = CHAIN_ID,
+        code: str | None = None,
+    ) -> None:
+        """fork_of: the same chain up to its newest block, then one of its own. code: what stands at USDC's address."""
         fork = ["--fork-url", fork_of.url, "--no-storage-caching"] if fork_of else []
         command = [
             str(peer("node/node_modules/@foundry-rs/anvil-*/bin/anvil")), "--host", "127.0.0.1", "--port", "0",
-            "--chain-id", str(CHAIN_ID), "--slots-in-an-epoch", str(FINAL_AFTER_BLOCKS // 2), *fork,
+            "--chain-id", str(chain_id), "--slots-in-an-epoch", str(FINAL_AFTER_BLOCKS // 2), *fork,
         ]  # fmt: skip
         self._peer = Peer(command, folder, ready=r"Listening on 127\.0\.0\.1:(\d+)")
         self.url: str = self._peer.url
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
         if fork_of is None:
-            self.rpc("anvil_setCode", USDC, token_code())
+            self.rpc("anvil_setCode", USDC, token_code() if code is None else code)
             self.mine()
 
     def rpc(self, method: str, *params: object) -> Any:
@@ -126,10 +136,22 @@ class LocalChain:
     # --- money
     def mint(self, address: str, units: int) -> None:
         """Give USDC; units: atomic."""
-        data = _MINT + _word(address) + format(units, "064x")
-        sent = self.rpc("eth_sendTransaction", {"from": FAUCET, "to": USDC, "data": data})
-        self.mine()
-        assert self.rpc("eth_getTransactionReceipt", sent)["status"] == "0x1"
+        assert self._send(_MINT + _word(address) + _uint(units))
+
+    def use(self, authorization: Mapping[str, str], signature: str) -> bool:
+        """Whoever has a signature may use it: so does this. Whether the token moved."""
+        numbers = (_uint(int(authorization[name])) for name in ("value", "validAfter", "validBefore"))
+        fields = (
+            _word(authorization["from"]),
+            _word(authorization["to"]),
+            *numbers,
+            authorization["nonce"][2:],
+        )
+        return self._send(_TRANSFER_WITH_AUTHORIZATION + "".join(fields) + _bytes_after(7, signature))
+
+    def cancel(self, authorizer: str, nonce: str, signature: str) -> bool:
+        """Cancel an authorization by its owner's signature. Whether it worked."""
+        return self._send(_CANCEL_AUTHORIZATION + _word(authorizer) + nonce[2:] + _bytes_after(3, signature))
 
     def balance(self, address: str) -> int:
         """USDC of an address, atomic units."""
@@ -170,6 +192,13 @@ class LocalChain:
         found: list[dict[str, Any]] = self.rpc("eth_getLogs", asked)
         return found
 
+    def _send(self, data: str) -> bool:
+        """A transaction of the faucet's to the token, mined. Whether it went through."""
+        call = {"from": FAUCET, "to": USDC, "data": data, "gas": hex(500_000)}
+        sent = self.rpc("eth_sendTransaction", call)
+        self.mine()
+        return bool(self.rpc("eth_getTransactionReceipt", sent)["status"] == "0x1")
+
     def _view(self, data: str) -> str:
         return str(self.rpc("eth_call", {"to": USDC, "data": data}, "latest"))
 
@@ -188,3 +217,13 @@ class LocalChain:
 
 def _word(address: str) -> str:
     return address[2:].lower().rjust(64, "0")
+
+
+def _uint(number: int) -> str:
+    return format(number, "064x")
+
+
+def _bytes_after(words: int, data: str) -> str:
+    """The last argument where it is bytes: after so many words stand its length and its padded content."""
+    plain = data[2:]
+    return _uint(32 * words) + _uint(len(plain) // 2) + plain.ljust(-(-len(plain) // 64) * 64, "0")

@@ -50,16 +50,16 @@ def base(home: Path) -> Iterator[LocalChain]:
 
 @pytest.fixture
 def chain(base: LocalChain) -> LocalChain:
-    """The chain, its newest block of this moment. Whoever lets time pass on it takes a `fork` instead."""
+    """The chain, its newest block of this moment. Whoever lets time pass takes a fork of it (`open_chain`)."""
     base.mine()
     return base
 
 
 @pytest.fixture
-def fork(chain: LocalChain, home: Path) -> Iterator[LocalChain]:
-    """A chain of its own from here on, for tests in which time passes."""
-    with LocalChain(home, fork_of=chain) as forked:
-        yield forked
+def open_chain(home: Path) -> Iterator[Callable[..., LocalChain]]:
+    """Starts more chains: `open_chain(fork_of=chain)` is the same up to now, for tests in which time passes."""
+    with ExitStack() as stack:
+        yield lambda **how: stack.enter_context(LocalChain(home, **how))
 
 
 @pytest.fixture

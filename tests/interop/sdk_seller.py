@@ -16,16 +16,14 @@ from x402.http.types import PaymentOption, RouteConfig
 from x402.mechanisms.evm.exact import register_exact_evm_server
 
 from tests.interop.sdk_server import serve
-from tests.interop.shelf import Reply, Shelf
+from tests.interop.shelf import BREAKS, Reply, Shelf
 
-BROKEN = b"break after the check"
-"""A prompt that makes the shop fail once the payment was checked."""
 shelf = Shelf()
 
 
 async def queue(request: Request) -> Response:
     body = await request.body()
-    if BROKEN in body:
+    if BREAKS.encode() in body:
         return Response(b'{"error": "Internal Server Error"}', 500, media_type="application/json")
     return reply(shelf.queue(body))
 

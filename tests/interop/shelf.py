@@ -12,6 +12,8 @@ import uuid
 import wave
 from typing import Any
 
+BREAKS = "break after the check"
+"""A prompt at which a shop fails once it has checked the payment, so that it never settles."""
 RATE = 8000
 Reply = tuple[int, str, bytes]
 """(status, content type, body)"""

@@ -13,15 +13,15 @@ import httpx
 
 from tests.interop.chain import USDC
 from tests.interop.door import Asked, Door, Told
-from tests.interop.shelf import Reply, Shelf, as_json
+from tests.interop.shelf import BREAKS, Reply, Shelf, as_json
 
 
 class ShopV1(Door):
-    """pay_to, price: whom and how much (atomic units) each track is paid. settles: False takes the payment and leaves it."""
+    """pay_to, price: whom and how much (atomic units) each track is paid. `broken`: it fails where the prompt says so."""
 
-    def __init__(self, facilitator: str, *, pay_to: str, price: int, settles: bool = True) -> None:
+    def __init__(self, facilitator: str, *, pay_to: str, price: int) -> None:
         super().__init__()
-        self.settles = settles
+        self.broken = True
         self.shelf = Shelf()
         self._pay_to = pay_to
         self._price = price
@@ -42,7 +42,7 @@ class ShopV1(Door):
         judged = self._ask_facilitator("/verify", asked)
         if not judged["isValid"]:
             return self._demand(asked, judged["invalidReason"])
-        if not self.settles:
+        if self.broken and BREAKS.encode() in asked.body:
             return _told(as_json(500, {"error": "Internal Server Error"}))
         queued = _told(self.shelf.queue(asked.body))
         settled = self._ask_facilitator("/settle", asked)
