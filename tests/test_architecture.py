@@ -59,7 +59,18 @@ NETWORK_ROOMS = {
     "client.py": "makes the clients the flows are driven on",
     "cli/": "inspects a URL, asks whether a host answers",
 }
-LATE = ("eth_account", "eth_keys", "eth_utils", "web3", "rich", "soundfile", "numpy", "dotenv", "pydantic")
+LATE = (
+    "argon2",
+    "eth_account",
+    "eth_keys",
+    "eth_utils",
+    "web3",
+    "rich",
+    "soundfile",
+    "numpy",
+    "dotenv",
+    "pydantic",
+)
 """Slow to import or with side effects (eth_account raises the recursion limit): only inside functions."""
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "managers"}
 MAY_CATCH_EVERYTHING = {

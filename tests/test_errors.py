@@ -17,8 +17,8 @@ KINDS = [
     if isinstance(kind, type) and issubclass(kind, X402AudioError) and kind is not X402AudioError
 ]
 EXIT_CODES = {
-    2: {"ConfigurationError", "ClockError", "RequestInvalid", "LedgerError", "AlreadyResolved", "UnknownHold", "UnknownJob", "JobConflict"},
-    3: {"PaymentRefused", "AboveMaximum", "PayeeRefused", "ForeignOrigin", "Frozen", "OpenJobExists", "BudgetExceeded"},
+    2: {"ConfigurationError", "ClockError", "RequestInvalid", "LedgerError", "AlreadyResolved", "UnknownHold", "UnknownJob", "UnknownApproval", "JobConflict"},
+    3: {"PaymentRefused", "AboveMaximum", "PayeeRefused", "ForeignOrigin", "Frozen", "ApprovalWanted", "OpenJobExists", "BudgetExceeded"},
     4: {"InsufficientBalance"},
     5: {"NoAcceptableRequirement"},
     6: {"SignerError"},

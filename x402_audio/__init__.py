@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         AlreadyResolved as AlreadyResolved,
     )
     from x402_audio.errors import (
+        ApprovalWanted as ApprovalWanted,
+    )
+    from x402_audio.errors import (
         BadDownload as BadDownload,
     )
     from x402_audio.errors import (
@@ -129,6 +132,9 @@ if TYPE_CHECKING:
         SignInRejected as SignInRejected,
     )
     from x402_audio.errors import (
+        UnknownApproval as UnknownApproval,
+    )
+    from x402_audio.errors import (
         UnknownHold as UnknownHold,
     )
     from x402_audio.errors import (
@@ -199,6 +205,7 @@ _HOMES = {
     "Outcome": "client",
     "AboveMaximum": "errors",
     "AlreadyResolved": "errors",
+    "ApprovalWanted": "errors",
     "BadDownload": "errors",
     "BudgetExceeded": "errors",
     "ChainError": "errors",
@@ -232,6 +239,7 @@ _HOMES = {
     "SellerUnreachable": "errors",
     "SignInRejected": "errors",
     "SignerError": "errors",
+    "UnknownApproval": "errors",
     "UnknownHold": "errors",
     "UnknownJob": "errors",
     "X402AudioError": "errors",
@@ -257,6 +265,7 @@ _HOMES = {
 __all__ = [
     "AboveMaximum",
     "AlreadyResolved",
+    "ApprovalWanted",
     "AsyncAudioClient",
     "AudioClient",
     "AudioRequest",
@@ -307,6 +316,7 @@ __all__ = [
     "SignerError",
     "SqliteLedger",
     "Track",
+    "UnknownApproval",
     "UnknownHold",
     "UnknownJob",
     "Usdc",

@@ -13,6 +13,7 @@
     │ ├ PayeeRefused
     │ ├ ForeignOrigin
     │ ├ Frozen
+    │ ├ ApprovalWanted        the owner is asked first (.approval_id)
     │ ├ OpenJobExists         an equal open job younger than one hour (.job_id)
     │ ├ BudgetExceeded        (.limit .amount .spent .held .needed)
     │ └ InsufficientBalance   (.balance .needed .missing .suggested_top_up)
@@ -23,7 +24,7 @@
     ├ JobError                (.job_id .queue_id)
     │ ├ JobFailed (.refunded), JobTimedOut, JobExpired, BadDownload, JobTakenOver, JobParked, JobUndecided
     ├ LedgerError             the books cannot be read or written safely
-    │ ├ AlreadyResolved, UnknownHold, UnknownJob, JobConflict, LedgerBusy
+    │ ├ AlreadyResolved, UnknownHold, UnknownJob, UnknownApproval, JobConflict, LedgerBusy
     └ ChainError              the chain could not be read; frees nothing
 
 The mapping to exit codes is `exit_code`; a text never holds a key, a header or a token.
@@ -140,6 +141,14 @@ class ForeignOrigin(PaymentRefused):
 
 class Frozen(PaymentRefused):
     next_step = "on a terminal, the owner may: x402-audio unfreeze"
+
+
+class ApprovalWanted(PaymentRefused):
+    """This payment waits for its owner's leave; nothing was signed. The same purchase goes on once it is given."""
+
+    approval_id: str
+    retry: Retry = "same_id"
+    next_step = "on a terminal, the owner may: x402-audio approve ID"
 
 
 class OpenJobExists(PaymentRefused):
@@ -290,6 +299,11 @@ class UnknownHold(LedgerError):
 class UnknownJob(LedgerError):
     owner: Owner = "agent"
     next_step = "see: x402-audio jobs"
+
+
+class UnknownApproval(LedgerError):
+    owner: Owner = "agent"
+    next_step = "see: x402-audio budget"
 
 
 class JobConflict(LedgerError):

@@ -209,8 +209,7 @@ class Wiring:
         )  # fmt: skip
 
     def policy(self, options: JobOptions, quoted: Usdc | None) -> PaymentPolicy:
-        """The rules one demand is judged by. A payee named by flag joins those of the settings."""
-        payees = set(self.settings.payees) | ({options.payee} if options.payee else set())
+        """The rules one demand is judged by. A payee named by flag narrows what is allowed, and widens nothing."""
         return PaymentPolicy(
             network=self.network,
             max_amount=Usdc.parse_usd(options.max_price)
@@ -218,7 +217,8 @@ class Wiring:
             else None,
             quoted=quoted,
             validity_s=self.settings.max_validity_s,
-            allowed_payees=frozenset(payees),
+            allowed_payees=self.settings.payees,
+            only_payee=options.payee,
             expected_payees={VENICE_ORIGIN: VENICE_PAYEE},
         )
 

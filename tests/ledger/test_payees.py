@@ -56,12 +56,53 @@ def test_a_pin_holds_for_its_origin_and_network_alone(ledger: SqliteLedger) -> N
     assert ledger.reserve(wish(network="eip155:84532", pay_to=OTHER_SELLER), []).state == "reserved"
 
 
-def test_the_owners_allowed_set_wins_over_a_pin(ledger: SqliteLedger) -> None:
-    pay(ledger, wish())
-    rule = PayeeRule(allowed=frozenset({OTHER_SELLER.upper().replace("X", "x")}))
+def test_the_allowed_set_names_who_may_be_paid_where_nobody_is_pinned(ledger: SqliteLedger) -> None:
+    rule = PayeeRule(allowed=frozenset({SELLER, OTHER_SELLER.upper().replace("X", "x")}))
     assert ledger.reserve(wish(pay_to=OTHER_SELLER), [], rule).state == "reserved"
+    assert ledger.reserve(wish(pay_to=SELLER), [], rule).state == "reserved"
     with pytest.raises(PayeeRefused):
         ledger.reserve(wish(pay_to="0x" + "99" * 20), [], rule)
+
+
+def test_no_setting_changes_who_is_pinned(ledger: SqliteLedger) -> None:
+    pay(ledger, wish())
+    with pytest.raises(PayeeRefused) as refused:
+        ledger.reserve(wish(pay_to=OTHER_SELLER), [], PayeeRule(allowed=frozenset({OTHER_SELLER})))
+    assert refused.value.next_step.endswith(f"x402-audio payees pin {ORIGIN} {OTHER_SELLER}")
+
+
+@pytest.mark.parametrize("state", ["allowed", "pinned"])
+def test_a_named_payee_never_replaces_one_that_is_known(ledger: SqliteLedger, state: Any) -> None:
+    ledger.set_payee(row(state))
+    for asked in (SELLER, OTHER_SELLER):
+        with pytest.raises(PayeeRefused) as refused:
+            ledger.reserve(wish(pay_to=asked), [], PayeeRule(only=OTHER_SELLER))
+        assert refused.value.next_step.endswith(f"x402-audio payees pin {ORIGIN} {OTHER_SELLER}")
+    assert ledger.reserve(wish(), [], PayeeRule(only=SELLER.upper().replace("X", "x"))).state == "reserved"
+
+
+def test_a_named_payee_narrows_whatever_else_is_allowed(ledger: SqliteLedger) -> None:
+    allowed = frozenset({SELLER, OTHER_SELLER})
+    for rule in (
+        PayeeRule(only=OTHER_SELLER),
+        PayeeRule(allowed=allowed, only=OTHER_SELLER),
+        PayeeRule(expected=SELLER, only=OTHER_SELLER),
+    ):
+        with pytest.raises(PayeeRefused):
+            ledger.reserve(wish(), [], rule)
+    with pytest.raises(PayeeRefused):
+        ledger.reserve(wish(), [], PayeeRule(allowed=frozenset({OTHER_SELLER}), only=SELLER))
+    with pytest.raises(PayeeRefused):
+        ledger.reserve(wish(), [], PayeeRule(expected=OTHER_SELLER, only=SELLER))
+    ledger.set_payee(row("any", ""))
+    with pytest.raises(PayeeRefused):
+        ledger.reserve(wish(), [], PayeeRule(only=OTHER_SELLER))
+    assert ledger.reserve(wish(), [], PayeeRule(only=SELLER)).state == "reserved"
+
+
+def test_a_payee_that_was_only_named_is_pinned_like_any_first_one(ledger: SqliteLedger) -> None:
+    ledger.settle(ledger.reserve(wish(), [], PayeeRule(only=SELLER)).id, evidence="receipt")
+    assert states(ledger) == [(SELLER, "pinned")]
 
 
 def test_a_provisional_pin_is_no_match_for_the_owners_allowed_set(ledger: SqliteLedger) -> None:

@@ -53,7 +53,7 @@ def budget_set(stage: Stage) -> Report:
     with stage.client(opens_key=False) as client:
         now = _standing(client.ledger.effective_limits([]), wish) or _standing(_defaults(stage), wish)
         if now is not None and wish.amount > now.amount:
-            confirm(stage.output, f"raising {name_of(now)} to {wish.amount}", "raise")
+            confirm(stage.output, client.ledger, f"raising {name_of(now)} to {wish.amount}", "raise")
         client.ledger.set_limit(wish)
         effective = _standing(client.ledger.effective_limits(client.settings.limits), wish)
     lines = [f"set: {name_of(wish)}"]
@@ -70,7 +70,7 @@ def budget_drop(stage: Stage) -> Report:
         now = _standing(client.ledger.effective_limits([]), wish)
         if now is None:
             raise UsageError("the ledger has no such limit", next_step="see: x402-audio budget")
-        confirm(stage.output, f"dropping {name_of(now)}", "drop")
+        confirm(stage.output, client.ledger, f"dropping {name_of(now)}", "drop")
         client.ledger.drop_limit(wish.purse, wish.scope, wish.window)
     return Report(record(now), [f"dropped: {name_of(now)}"])
 
@@ -109,7 +109,7 @@ def unfreeze(stage: Stage) -> Report:
             why = client.ledger.frozen()
             if why is None:
                 return Report({"frozen": None}, ["it was not frozen"])
-            confirm(stage.output, f"unfreezing (frozen: {why})", "unfreeze")
+            confirm(stage.output, client.ledger, f"unfreezing (frozen: {why})", "unfreeze")
             client.ledger.unfreeze("the owner, on a terminal")
             return Report({"frozen": None}, ["unfrozen"])
         stopped = [row for row in client.ledger.suspensions() if row[1] == origin]
@@ -117,6 +117,7 @@ def unfreeze(stage: Stage) -> Report:
             return Report({"lifted": []}, [f"nothing was stopped at {origin}"])
         confirm(
             stage.output,
+            client.ledger,
             f"lifting what was stopped at {origin}: {'; '.join(row[3] for row in stopped)}",
             "lift",
         )
@@ -145,7 +146,7 @@ def payees_pin(stage: Stage) -> Report:
     with stage.client(opens_key=False) as client:
         known = [row for row in client.ledger.payees() if (row.origin, row.network) == (origin, network)]
         instead = f", instead of {', '.join(row.address for row in known)}" if known else ""
-        confirm(stage.output, f"pinning {address} for {origin}{instead}", "pin")
+        confirm(stage.output, client.ledger, f"pinning {address} for {origin}{instead}", "pin")
         pinned = Payee(origin, network, address, "pinned", "the owner, on a terminal")
         client.ledger.set_payee(pinned)
         for row in known:
@@ -161,7 +162,12 @@ def payees_allow(stage: Stage) -> Report:
         origin, network, address, "any" if stage.args.any else "allowed", "the owner, on a terminal"
     )
     with stage.client(opens_key=False) as client:
-        confirm(stage.output, f"allowing {address or 'any address'} to be paid at {origin}", "allow")
+        confirm(
+            stage.output,
+            client.ledger,
+            f"allowing {address or 'any address'} to be paid at {origin}",
+            "allow",
+        )
         client.ledger.set_payee(allowed)
     return Report(record(allowed), [f"allowed: {address or 'any'} at {origin}"])
 
@@ -177,7 +183,10 @@ def payees_drop(stage: Stage) -> Report:
         if not known:
             raise UsageError(f"no such payee at {origin}", next_step="see: x402-audio payees")
         confirm(
-            stage.output, f"forgetting {', '.join(row.address or 'any' for row in known)} at {origin}", "drop"
+            stage.output,
+            client.ledger,
+            f"forgetting {', '.join(row.address or 'any' for row in known)} at {origin}",
+            "drop",
         )
         for row in known:
             client.ledger.drop_payee(origin, network, row.address)

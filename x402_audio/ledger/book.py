@@ -9,11 +9,12 @@ Job:  `planned → quoted → reserved → queued → ready → saved → comple
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from x402_audio.money import Usdc
+from x402_audio.secret import Secret
 
 HoldKind = Literal["direct", "topup", "credit", "account"]
 HoldState = Literal["reserved", "signed", "settled", "void", "presumed"]
@@ -23,7 +24,9 @@ JobState = Literal[
 ]  # fmt: skip
 ParkedReason = Literal["funds", "owner", "time", "unknown", "human"]
 Purse = Literal["jobs", "top-ups", "wallet", "credit", "account"]
-Window = Literal["payment", "job", "hour", "day", "month", "ever"]
+Window = Literal["payment", "job", "hour", "day", "month", "ever", "unasked"]
+"""`unasked` is no limit but a threshold: a payment above it wants the owner's approval."""
+ApprovalState = Literal["wanted", "granted", "spent", "dropped"]
 LimitSource = Literal["default", "ledger", "file", "environment", "flag"]
 
 LIVE: frozenset[str] = frozenset({"reserved", "signed"})
@@ -51,13 +54,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class PayeeRule:
-    """Who may be paid at an origin: an allowed set (settings, flag), an expected address, else the pin.
+    """Who may be paid at an origin: an allowed set (settings), an expected address, else the pin.
 
-    With neither, the first payment writes the pin (trust on first use). Addresses compare without case.
+    With neither, the first payment writes the pin (trust on first use). `only` narrows whatever else is allowed to
+    one address and widens nothing. Addresses compare without case.
     """
 
     allowed: frozenset[str] = frozenset()
     expected: str | None = None
+    only: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Reserve:
     envelope: plain JSON that, with the fields, gives the exact header again.
     floor: for `credit`, what must stay at the seller after the draw. late_charge: the seller charges at the job's end.
     lease_s: how long an unsigned hold may stand before it is freed; None where the signer is remote.
+    size: what the price depends on (`60 s`, `1200 characters`), in one spelling per seller; '' compares no prices.
     """
 
     kind: HoldKind
@@ -95,6 +101,7 @@ class Reserve:
     floor: Usdc = Usdc(0)
     late_charge: bool = False
     lease_s: int | None = 120
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,45 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """The owner's leave for one payment, once: bound to all it names, for at most `amount`, until `expires_at`.
+
+    purchase: `job:…`, or what else the payment is known by. purse: what it leaves. expires_at: Unix seconds, None
+    while it is only wanted. hold_id: the payment that spent it.
+    """
+
+    id: str
+    state: ApprovalState
+    purchase: str
+    job_id: str | None
+    kind: HoldKind
+    purse: Purse
+    wallet: str
+    network: str
+    environment: str
+    origin: str
+    pay_to: str
+    request_digest: str
+    model: str
+    amount: Usdc
+    why: str
+    wanted_at: float
+    expires_at: float | None
+    hold_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A limit that was found used to four fifths, and when (Unix seconds); said once a window."""
+
+    purse: Purse
+    scope: str
+    window: Window
+    amount: Usdc
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     seq: int
     at: float
@@ -274,7 +320,10 @@ class Ledger(Protocol):
         voided or refunded (PaymentUnsettled); for `topup`: none suspended here (PaymentRefused), no live one of the
         wallet (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
         writing a provisional pin; label rule; every effective limit (BudgetExceeded); for `credit`: a trusted reading
-        no older than 60 s whose `available` covers amount + floor, or whose DIEM covers it (InsufficientBalance).
+        no older than 60 s whose `available` covers amount + floor, or whose DIEM covers it (InsufficientBalance);
+        above an `unasked` threshold, or 20 % above the lowest price of 30 days for the same origin, model and size:
+        a granted approval that names exactly this payment, which is spent here (else ApprovalWanted, and it is
+        booked as wanted). A limit that is used to 80 % by it is marked, once a window.
         """
 
     def depart(self, hold_id: str, header: bytes) -> Hold:
@@ -414,6 +463,27 @@ class Ledger(Protocol):
     def accept_reading(self, wallet: str, origin: str) -> None:
         """Reconcile explained a fall: books := balance, trust agreed."""
 
+    def marks(self) -> list[Mark]:
+        """Limits that were found used to 80 % or more."""
+
+    # --- the owner
+    def approvals(self, *, job_id: str | None = None, states: Sequence[str] = ()) -> list[Approval]:
+        """Oldest first."""
+
+    def approval(self, approval_id: str) -> Approval:
+        """Raises UnknownApproval."""
+
+    def grant(self, approval_id: str) -> Approval:
+        """The owner's leave, for 15 minutes from now. Raises PaymentRefused when it is spent or dropped already."""
+
+    def has_passphrase(self) -> bool: ...
+
+    def check_passphrase(self, typed: Secret) -> None:
+        """Raises PaymentRefused when it is wrong (counted), or while too many wrong ones make it wait."""
+
+    def set_passphrase(self, new: Secret, old: Secret | None = None) -> None:
+        """Raises PaymentRefused when one is set and `old` is not it, or the new one is too short."""
+
     # --- brakes and pins
     def freeze(self, why: str) -> None: ...
 
@@ -453,6 +523,9 @@ class Ledger(Protocol):
         """Ledger time, Unix seconds: never runs back (I12)."""
 
     def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]: ...
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Tell every event of this object's own transactions, after it is durable."""
 
     def verify(self) -> list[Finding]:
         """Replay the events against I1-I12 and the tables; an empty list is clean."""

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +21,11 @@ from x402_audio.clock import Clock, Random
 from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
 from x402_audio.jsontext import write_json
 from x402_audio.ledger import schema
+from x402_audio.ledger.book import Event
 from x402_audio.ledger.chain_of_events import canonical, link, plain
 from x402_audio.ledger.migration import bring_forward, refuse_newer, refuse_other, version_of
 from x402_audio.ledger.place import check_file, create_empty, refuse_network_folder, sync
+from x402_audio.ledger.rows import event_from
 
 BUSY_S: Final = 30
 TICK_S: Final = 1e-6
@@ -70,6 +72,8 @@ class Transaction(View):
     def __init__(self, connection: sqlite3.Connection, clock: Clock, random: Random) -> None:
         super().__init__(connection)
         self._random = random
+        self.events: list[Event] = []
+        """What this transaction appended, in order."""
         last = self.one(_LAST_EVENT)
         self._seq: int = last[0] if last else 0
         latest: float = last[1] if last else 0.0
@@ -102,7 +106,9 @@ class Transaction(View):
         head = self.one(_HEAD, (wallet,))
         previous = head[0] if head else ""
         words = (self._seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
-        self.run(_INSERT_EVENT, (*words, previous, link(previous, canonical(*words))))
+        row = (*words, previous, link(previous, canonical(*words)))
+        self.run(_INSERT_EVENT, row)
+        self.events.append(event_from(row))
 
 
 class Database:
@@ -115,6 +121,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._latest = 0.0
+        self._listeners: list[Callable[[Event], None]] = []
         with _MAKING, _spoken(self.path):
             if not os.path.lexists(self.path):
                 if not create:
@@ -140,12 +147,20 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 refuse_other(connection, self.path)
-                yield Transaction(connection, self._clock, self._random)
+                tx = Transaction(connection, self._clock, self._random)
+                yield tx
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+        for listener in self._listeners:
+            for event in tx.events:
+                listener(event)
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Tell every event of this object's own transactions, after its commit."""
+        self._listeners.append(listener)
 
     @contextmanager
     def reading(self) -> Iterator[View]:

@@ -20,8 +20,8 @@ from x402_audio.errors import (
     UnknownHold,
     UnknownJob,
 )
-from x402_audio.ledger import credit_book, payees, spending
-from x402_audio.ledger.book import ENDED_JOBS, LIVE, Hold, HoldState, Limit, PayeeRule, Reserve
+from x402_audio.ledger import approvals, credit_book, payees, spending
+from x402_audio.ledger.book import ENDED_JOBS, LIVE, Approval, Hold, HoldState, Limit, PayeeRule, Reserve
 from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
@@ -77,6 +77,13 @@ class HoldVerbs:
     def reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
         """See `Ledger.reserve`: check everything, then commit every field that will be signed."""
         _check_wish(wish)
+        try:
+            return self._reserve(wish, limits, payee)
+        except approvals.Unapproved as asked:
+            wanted = asked.wanted
+        raise approvals.want(self._database, wanted)
+
+    def _reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None) -> Hold:
         with self._database.transaction() as tx:
             row = tx.one(_OPEN, (wish.wallet, wish.purchase))
             if row:
@@ -92,7 +99,10 @@ class HoldVerbs:
             room = spending.check_room(tx, wish, limits)
             if wish.kind == "credit":
                 credit_book.check_credit(tx, wish)
-            hold = _insert(tx, hold_id, wish, room)
+            why = approvals.reasons(tx, wish, room.asks)
+            approval = approvals.spend(tx, wish, why, hold_id) if why else None
+            hold = _insert(tx, hold_id, wish, room, approval)
+            spending.mark(tx, room.nearly_used)
             if wish.job_id is not None and wish.kind != "topup":
                 _job_follows(tx, wish.job_id, ("planned", "quoted"), "reserved")
             return hold
@@ -370,7 +380,9 @@ def _check_topup(tx: Transaction, wish: Reserve) -> None:
                              next_step="look at the credit: x402-audio balance; then: x402-audio reconcile")  # fmt: skip
 
 
-def _insert(tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room) -> Hold:
+def _insert(
+    tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room, approval: Approval | None
+) -> Hold:
     hold = Hold(
         **{name: getattr(wish, name) for name in _WISHED},
         id=hold_id, state="reserved", sends=0, created_at=tx.now, sent_at=None, delivered_at=None, resolved_at=None,
@@ -380,9 +392,12 @@ def _insert(tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room) -
     row = {name: getattr(hold, name) for name in HOLD_COLUMNS}
     tx.run(_INSERT, (*row.values(), lease_until))
     spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
+    approvals.remember_size(tx, wish, hold_id)
+    concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(
         hold.wallet, f"hold:{hold_id}", "", "reserved", amount=hold.amount, set=row, floor=int(wish.floor),
-        limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in room.checked],
+        limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in concerned],
+        size=wish.size, approval="" if approval is None else approval.id,
     )  # fmt: skip
     return hold
 

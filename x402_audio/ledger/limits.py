@@ -33,8 +33,10 @@ SETTINGS: Final[Mapping[str, tuple[Purse, Window, Usdc | None]]] = {
     "MAX_TOTAL": ("wallet", "ever", None),
     "MAX_TOP_UP": ("top-ups", "payment", ZERO),
     "MAX_TOP_UP_PER_DAY": ("top-ups", "day", None),
+    "APPROVE_ABOVE": ("jobs", "unasked", None),
 }
-"""What each setting limits, and its built-in default. MAX_TOP_UP_PER_DAY follows MAX_TOP_UP (`top_ups_per_day`)."""
+"""What each setting limits, and its built-in default. MAX_TOP_UP_PER_DAY follows MAX_TOP_UP (`top_ups_per_day`);
+APPROVE_ABOVE looks at top-ups too."""
 
 DEFAULTS: Final = tuple(
     Limit(purse, window, amount) for purse, window, amount in SETTINGS.values() if amount is not None

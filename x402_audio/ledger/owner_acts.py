@@ -1,6 +1,6 @@
 """What the owner sets and the ledger remembers: limits, the brake, suspensions, payees, sellers, cached facts.
 
-Knows no payment verb. Whether the caller is the owner is checked by the front, not here.
+Knows no payment verb. Whether the caller is the owner is checked by the front: here only whether a passphrase is theirs.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from x402_audio.errors import PaymentRefused
 from x402_audio.ledger import limits as rules
-from x402_audio.ledger import payees, spending
-from x402_audio.ledger.book import Allowance, Limit, Payee, Purse, Window
-from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger import passphrase, payees, spending
+from x402_audio.ledger.book import Allowance, Limit, Mark, Payee, Purse, Window
+from x402_audio.ledger.chain_of_events import digest, plain
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.money import Usdc
+from x402_audio.secret import Secret
 
 _PUT_LIMIT: Final = (
     "INSERT INTO spending_limit VALUES (?, ?, ?, ?)"
@@ -34,6 +36,12 @@ _PUT_SELLER: Final = (
 )
 _FACT: Final = "SELECT value, at FROM fact WHERE key = ?"
 _PUT_FACT: Final = "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, at = excluded.at"
+_OWNER: Final = "SELECT passphrase_hash, failures, failed_at FROM owner"
+_PUT_OWNER: Final = (
+    "INSERT INTO owner VALUES (1, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET"
+    " passphrase_hash = excluded.passphrase_hash, failures = excluded.failures, failed_at = excluded.failed_at"
+)
+_MARKS: Final = 'SELECT purse, scope, "window", amount, at FROM mark ORDER BY at'
 What = Literal["top-ups", "seller"]
 
 
@@ -71,6 +79,58 @@ class OwnerActs:
             for limit in found:
                 spending.track(tx, limit.scope)
             return [_allowance(tx, limit) for limit in found]
+
+    def marks(self) -> list[Mark]:
+        """See `Ledger.marks`."""
+        with self._database.reading() as view:
+            return [Mark(row[0], row[1], row[2], Usdc(row[3]), row[4]) for row in view.all(_MARKS)]
+
+    def has_passphrase(self) -> bool:
+        """See `Ledger.has_passphrase`."""
+        with self._database.reading() as view:
+            return view.one(_OWNER) is not None
+
+    def check_passphrase(self, typed: Secret) -> None:
+        """See `Ledger.check_passphrase`. A try counts as wrong before it is looked at, whatever many try at once."""
+        kept = self._count_try()
+        if not passphrase.matches(kept, typed):
+            raise PaymentRefused(
+                "that is not the owner's passphrase; nothing was changed",
+                next_step="repeat the command to be asked again",
+            )
+        with self._database.transaction() as tx:
+            _put_owner(tx, kept, 0, 0.0, "set", "the passphrase was typed")
+
+    def set_passphrase(self, new: Secret, old: Secret | None = None) -> None:
+        """See `Ledger.set_passphrase`."""
+        if len(new.reveal()) < passphrase.LENGTH_MIN:
+            raise PaymentRefused(
+                f"a passphrase has at least {passphrase.LENGTH_MIN} characters; nothing was changed",
+                next_step="repeat the command with a longer one",
+            )
+        had = self.has_passphrase()
+        if had:
+            self.check_passphrase(old or Secret())
+        kept = passphrase.hash_of(new)
+        with self._database.transaction() as tx:
+            if not had and tx.one(_OWNER) is not None:
+                raise PaymentRefused("another process has just set a passphrase; nothing was changed")
+            _put_owner(tx, kept, 0, 0.0, "set", "set by the owner")
+
+    def _count_try(self) -> str:
+        with self._database.transaction() as tx:
+            row = tx.one(_OWNER)
+            if row is None:
+                raise PaymentRefused("no passphrase is set", next_step="on a terminal: x402-audio owner set")
+            kept, failures, failed_at = row
+            wait = failed_at + passphrase.wait_after(failures) - tx.now
+            if wait > 0:
+                raise PaymentRefused(
+                    f"{failures} wrong passphrases in a row: the next try is in {int(wait) + 1} s", retry="later",
+                    next_step="wait, then repeat the command",
+                )  # fmt: skip
+            _put_owner(tx, kept, failures + 1, tx.now, "tried", "a passphrase was typed")
+        return str(kept)
 
     def freeze(self, why: str) -> None:
         """See `Ledger.freeze`."""
@@ -154,9 +214,17 @@ class OwnerActs:
         return (row[0], row[1]) if row else None
 
 
+def _put_owner(tx: Transaction, kept: str, failures: int, failed_at: float, to: str, why: str) -> None:
+    """The hash stands in its table alone; the event knows it by its digest."""
+    before = tx.one(_OWNER)
+    state = "" if before is None else "tried" if before[1] else "set"
+    tx.run(_PUT_OWNER, (kept, failures, failed_at))
+    tx.event("", "owner", state, to, why=why, set=[digest(kept), failures, failed_at])
+
+
 def _allowance(tx: Transaction, limit: Limit) -> Allowance:
     used = spending.use_of(tx, limit.purse, limit.scope)
-    if limit.window in ("payment", "job"):
+    if limit.window in ("payment", "job", "unasked"):
         return Allowance(limit, Usdc(0), Usdc(0), limit.amount, None)
     spent = used.spent(limit.window)
     left = max(0, limit.amount - spent - used.held)

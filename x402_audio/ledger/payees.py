@@ -6,6 +6,7 @@ limits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from x402_audio.errors import PayeeRefused
@@ -27,12 +28,22 @@ _STILL_USED: Final = (
 
 
 def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRule, hold_id: str) -> None:
-    """Raise PayeeRefused unless this address may be paid there; write the first pin where nothing is known."""
+    """Raise PayeeRefused unless this address may be paid there; write the first pin where nothing is known.
+
+    What the ledger knows for certain is changed by the owner alone: no setting and no flag overrides it.
+    """
     address = pay_to.lower()
     rows = [(row[0].lower(), row[1]) for row in tx.all(_ROWS, (origin, network))]
-    if rule.allowed and address in {one.lower() for one in rule.allowed}:
-        return
+    firm = {known: state for known, state in rows if state != "provisional"}
+    if rule.only is not None:
+        _check_only(origin, pay_to, rule.only, firm)
     if any(state == "any" or (known == address and state != "provisional") for known, state in rows):
+        return
+    if firm:
+        raise _refused(
+            origin, pay_to, ", ".join(f"the {state} {known}" for known, state in sorted(firm.items()))
+        )
+    if rule.allowed and address in {one.lower() for one in rule.allowed}:
         return
     if rule.allowed:
         raise _refused(origin, pay_to, "the allowed " + ", ".join(sorted(rule.allowed)))
@@ -44,6 +55,11 @@ def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRu
             raise _refused(origin, pay_to, f"the expected {rule.expected}")
     else:
         put(tx, Payee(origin, network, pay_to, "provisional", f"hold:{hold_id}"))
+
+
+def may_be_any(tx: Transaction, origin: str, network: str) -> bool:
+    """Whether the owner lets this origin name another address with every payment."""
+    return any(row[1] == "any" for row in tx.all(_ROWS, (origin, network)))
 
 
 def put(tx: Transaction, payee: Payee) -> None:
@@ -76,5 +92,23 @@ def drop_provisional(tx: Transaction, origin: str, network: str, address: str) -
         drop(tx, origin, network, address, "the payment that pinned it was void")
 
 
+def _check_only(origin: str, pay_to: str, only: str, firm: Mapping[str, str]) -> None:
+    """One named address narrows: it must be what is asked for, and never another than is known for certain."""
+    if firm and "any" not in firm.values() and only.lower() not in firm:
+        known = ", ".join(f"{state} {address}" for address, state in sorted(firm.items()))
+        raise PayeeRefused(
+            f"{only} was named as payee, but {origin} has the {known}",
+            next_step=f"on a terminal, the owner may: x402-audio payees pin {origin} {only}",
+        )
+    if pay_to.lower() != only.lower():
+        raise PayeeRefused(
+            f"{origin} asks to pay {pay_to}, not the {only} that was named",
+            next_step="if that payee is right, name it or none: --payee",
+        )
+
+
 def _refused(origin: str, pay_to: str, instead: str) -> PayeeRefused:
-    return PayeeRefused(f"{origin} asks to pay {pay_to}, not {instead}")
+    return PayeeRefused(
+        f"{origin} asks to pay {pay_to}, not {instead}",
+        next_step=f"if that payee is right, on a terminal, the owner may: x402-audio payees pin {origin} {pay_to}",
+    )

@@ -13,6 +13,7 @@ from typing import Any, Final
 from x402_audio.errors import X402AudioError
 from x402_audio.jsontext import read_json_object
 from x402_audio.ledger import limits as rules
+from x402_audio.ledger.approvals import APPROVAL_COLUMNS, SELECT_APPROVAL
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, PURSES, Event, Finding, Purse
 from x402_audio.ledger.chain_of_events import breaks, digest
 from x402_audio.ledger.database import View
@@ -39,12 +40,22 @@ _NEXT: Final = {
     "settled": {"settled"},
     "void": set[str](),
 }
+_NEXT_APPROVAL: Final = {
+    "": {"wanted"},
+    "wanted": {"granted", "dropped"},
+    "granted": {"granted", "spent"},
+    "spent": set[str](),
+    "dropped": set[str](),
+}
 _TABLES: Final = {
     "limit": ('SELECT purse, scope, "window", amount FROM spending_limit', 3),
     "payee": ("SELECT origin, network, lower(address), state, how FROM payee", 3),
     "suspension": ("SELECT lower(wallet), origin, what, why FROM suspension", 3),
     "freeze": ("SELECT what, why FROM brake", 1),
     "seller": ("SELECT origin, kind FROM seller", 1),
+    "owner": ("SELECT one, passphrase_hash, failures, failed_at FROM owner", 1),
+    "mark": ('SELECT purse, scope, "window", amount, at FROM mark', 3),
+    "sized": ("SELECT hold_id, origin, model, size FROM sized", 1),
     "reading": (
         "SELECT lower(wallet), origin, balance, diem, books, trust, fallen_by, read_at, minimum_top_up FROM reading",
         2,
@@ -99,6 +110,7 @@ class Replay:
         self.findings: list[Finding] = []
         self.holds: dict[str, Fields] = {}
         self.jobs: dict[str, Fields] = {}
+        self.approvals: dict[str, Fields] = {}
         self.tables: dict[str, dict[Key, tuple[Any, ...]]] = {name: {} for name in _TABLES}
         self.use: Counter[tuple[str, str, str, int]] = Counter()
         self._rolling: dict[tuple[str, str, str], Rolling] = {}
@@ -115,6 +127,8 @@ class Replay:
                 self._hold(event, name, data)
             elif kind == "job":
                 self._job(event, name, data)
+            elif kind == "approval":
+                self._approval(event, name, data)
             else:
                 self._row(event, kind, name, data)
         except (KeyError, TypeError, ValueError, X402AudioError) as error:
@@ -130,6 +144,9 @@ class Replay:
             self._begin(event, hold_id, {name: changed[name] for name in HOLD_COLUMNS})
             self._count(event, None, self.holds[hold_id])
             self._within_limits(event, self.holds[hold_id], data["limits"])
+            self._approved(event, self.holds[hold_id], data)
+            if data.get("size") and changed["kind"] != "topup":
+                self.tables["sized"][hold_id,] = (changed["origin"], changed["model"], data["size"])
             return
         if not changed.keys() <= set(CHANGING) or event.to not in _NEXT[old["state"]]:
             self._found("I5", event.subject, f"event {event.seq} changes what never changes")
@@ -200,12 +217,48 @@ class Replay:
 
     def _within_limits(self, event: Event, new: Fields, checked: list[list[Any]]) -> None:
         for purse, scope, window, bound, _source in checked:
+            if window == "unasked":
+                continue
             used = self._used(event.at, new, purse, scope, window)
             if used > bound:
                 invariant = "I3" if window in rules.LENGTH_S else "I2"
                 self._found(
                     invariant, event.subject, f"{used} in use of {bound}: {purse} per {window}, {scope}"
                 )
+
+    def _approved(self, event: Event, new: Fields, data: Fields) -> None:
+        """What is above a threshold was paid under an approval of its own."""
+        asks = [bound for _, _, window, bound, _ in data["limits"] if window == "unasked"]
+        given = self.approvals.get(data.get("approval", ""))
+        if given is None:
+            if any(new["amount"] > bound for bound in asks):
+                self._found("approval", event.subject, "was above the owner's threshold without an approval")
+            return
+        bound_to = {
+            name: given[name] for name in ("job_id", "kind", "network", "environment", "origin", "model")
+        }
+        if (
+            given["state"] != "spent"
+            or given["hold_id"] != new["id"]
+            or given["amount"] < new["amount"]
+            or given["wallet"].lower() != new["wallet"].lower()
+            or given["pay_to"].lower() not in ("", new["pay_to"].lower())
+            or any(new[name] != value for name, value in bound_to.items())
+        ):
+            self._found("approval", event.subject, "was paid under an approval of another payment")
+
+    def _approval(self, event: Event, approval_id: str, data: Fields) -> None:
+        old = self.approvals.get(approval_id)
+        changed = {name: _number(value) for name, value in data["set"].items()}
+        new = changed if old is None else old | changed
+        before = "" if old is None else old["state"]
+        if event.from_ != before or event.to != new["state"] or event.to not in _NEXT_APPROVAL[before]:
+            self._found("approval", event.subject, f"event {event.seq} does not follow the approval's state")
+        if old is not None and not changed.keys() <= {"state", "expires_at", "hold_id"}:
+            self._found("approval", event.subject, f"event {event.seq} changes what never changes")
+        if event.to == "spent" and not (old and old["expires_at"] and event.at < old["expires_at"]):
+            self._found("approval", event.subject, f"event {event.seq} spends an approval that had expired")
+        self.approvals[approval_id] = new
 
     def _used(self, at: float, new: Fields, purse: Purse, scope: str, window: str) -> int:
         if window == "payment":
@@ -261,6 +314,8 @@ class Replay:
             ),
             "suspension": ((event.wallet.lower(), name, data.get("what")), (event.why,)),
             "freeze": (("freeze",), (event.why,)),
+            "owner": ((1,), tuple(_number(one) for one in data.get("set", ()))),
+            "mark": (tuple(data.get("key", ())), (int(event.amount), event.at)),
             "seller": ((name,), (event.to,)),
             "reading": (
                 (event.wallet.lower(), name),
@@ -280,8 +335,11 @@ class Replay:
 def _compare(view: View, replay: Replay) -> Iterator[Finding]:
     yield from _compare_rows("hold", HOLD_COLUMNS, view.all(SELECT_HOLD), replay.holds)
     yield from _compare_rows("job", JOB_COLUMNS, view.all(SELECT_JOB), replay.jobs)
+    yield from _compare_rows("approval", APPROVAL_COLUMNS, view.all(SELECT_APPROVAL), replay.approvals)
     for name, (statement, width) in _TABLES.items():
         rows = {row[:width]: row[width:] for row in view.all(statement)}
+        if name == "owner":  # an event knows the hash by its digest
+            rows = {key: (digest(str(row[0])), *row[1:]) for key, row in rows.items()}
         for key in rows.keys() | replay.tables[name].keys():
             if rows.get(key) != replay.tables[name].get(key):
                 yield Finding("I1", f"{name}:{'|'.join(map(str, key))}", "is not what its events say")

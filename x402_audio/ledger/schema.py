@@ -199,7 +199,54 @@ CREATE TRIGGER event_never_goes BEFORE DELETE ON event
 BEGIN SELECT RAISE(ABORT, 'an event is never deleted'); END;
 """
 
-MIGRATIONS: Final[Mapping[int, str]] = {}
+_OWNERS_CONTROLS: Final = """
+CREATE TABLE owner (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    passphrase_hash TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    failed_at REAL NOT NULL
+);
+CREATE TABLE approval (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('wanted', 'granted', 'spent', 'dropped')),
+    purchase TEXT NOT NULL,
+    job_id TEXT,
+    kind TEXT NOT NULL,
+    purse TEXT NOT NULL,
+    wallet TEXT NOT NULL COLLATE NOCASE,
+    network TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    pay_to TEXT NOT NULL COLLATE NOCASE,
+    request_digest TEXT NOT NULL,
+    model TEXT NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    why TEXT NOT NULL,
+    wanted_at REAL NOT NULL,
+    expires_at REAL,
+    hold_id TEXT REFERENCES hold (id) DEFERRABLE INITIALLY DEFERRED
+);
+CREATE INDEX approval_open ON approval (purchase, state);
+CREATE INDEX approval_state ON approval (state, wanted_at);
+CREATE UNIQUE INDEX approval_hold ON approval (hold_id) WHERE hold_id IS NOT NULL;
+CREATE TABLE sized (
+    hold_id TEXT PRIMARY KEY REFERENCES hold (id),
+    origin TEXT NOT NULL,
+    model TEXT NOT NULL,
+    size TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sized_alike ON sized (origin, model, size);
+CREATE TABLE mark (
+    purse TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    "window" TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (purse, scope, "window")
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS}
 """The steps after version 1, each a script of whole statements, by the version it leads to."""
 SCHEMA_VERSION: Final = max(MIGRATIONS, default=1)
 """What this program reads and writes; in the file's header as `user_version`."""

@@ -51,6 +51,12 @@ _HOLDS_OF: Final = {
     "model": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE model = ?",
     "label": "SELECT id, kind, state, amount, counted_at, refunded FROM hold WHERE label = ?",
 }
+_MARKED: Final = 'SELECT amount, at FROM mark WHERE purse = ? AND scope = ? AND "window" = ?'
+_MARK: Final = (
+    'INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT (purse, scope, "window")'
+    " DO UPDATE SET amount = excluded.amount, at = excluded.at"
+)
+SOFT_PERCENT: Final = 80
 _OVERCHARGES: Final = "SELECT hold_id, at, amount FROM entry WHERE kind = 'overcharge'"
 
 
@@ -60,6 +66,10 @@ class Room:
 
     checked: tuple[Limit, ...]
     scopes: tuple[str, ...]
+    asks: Limit | None
+    """The smallest amount above which the owner is asked."""
+    nearly_used: tuple[Limit, ...]
+    """Limits over time that this wish uses to four fifths or more."""
 
 
 def effective(tx: View, given: Sequence[Limit]) -> list[Limit]:
@@ -77,13 +87,49 @@ def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
                              next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
     purses = PURSES[wish.kind]
     scopes = rules.scopes_of(origin=wish.origin, pay_to=wish.pay_to, model=wish.model, label=wish.label)
-    concerned = tuple(limit for limit in merged if limit.purse in purses and limit.scope in scopes)
+    mine = [limit for limit in merged if limit.scope in scopes and _looks_at(limit, purses)]
+    asks = min(
+        (limit for limit in mine if limit.window == "unasked"), key=lambda one: one.amount, default=None
+    )
+    concerned = tuple(limit for limit in mine if limit.window != "unasked")
     for scope in {limit.scope for limit in concerned} - {"all"}:
         track(tx, scope)
     used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concerned}}
     for limit in concerned:
         _check(tx, limit, wish, used[limit.purse, limit.scope])
-    return Room(concerned, tracked(tx, scopes))
+    nearly = tuple(
+        limit for limit in concerned if _nearly_used(limit, used[limit.purse, limit.scope], wish.amount)
+    )
+    return Room(concerned, tracked(tx, scopes), asks, nearly)
+
+
+def _looks_at(limit: Limit, purses: Sequence[Purse]) -> bool:
+    """A threshold for jobs holds for what leaves the wallet as a top-up, too."""
+    return limit.purse in purses or (limit.window == "unasked" and limit.purse == "jobs")
+
+
+def _nearly_used(limit: Limit, used: Use, amount: int) -> bool:
+    if limit.window in ("payment", "job") or limit.amount == 0:
+        return False
+    return (used.spent(limit.window) + used.held + amount) * 100 >= limit.amount * SOFT_PERCENT
+
+
+def mark(tx: Transaction, limits: Sequence[Limit]) -> None:
+    """Write down that limits are used to four fifths: once a window, and anew when the limit itself was changed."""
+    for limit in limits:
+        key = (limit.purse, limit.scope, limit.window)
+        row = tx.one(_MARKED, key)
+        if row is None or row[0] != limit.amount or row[1] < _window_start(limit, tx.now):
+            tx.run(_MARK, (*key, limit.amount, tx.now))
+            tx.event("", "mark", "", "used", amount=limit.amount, key=list(key), source=limit.source,
+                     why=f"{SOFT_PERCENT} % of {rules.name_of(limit)} is used")  # fmt: skip
+
+
+def _window_start(limit: Limit, now: float) -> float:
+    length = rules.LENGTH_S.get(limit.window)
+    if length is not None:
+        return now - length
+    return rules.month_start(now) if limit.window == "month" else 0.0
 
 
 def use_of(tx: Transaction, purse: Purse, scope: str) -> Use:

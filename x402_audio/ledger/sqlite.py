@@ -1,16 +1,18 @@
 """The ledger in one SQLite file: the contract of `book.Ledger`, put together from its parts.
 
-The verbs live in `holds`, `jobs_book`, `credit_book` and `owner_acts`; the file in `database`; proof in `replay`.
+The verbs live in `holds`, `jobs_book`, `credit_book`, `approvals` and `owner_acts`; the file in `database`; proof in `replay`.
 Knows no wire, no HTTP and no keys.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.ledger import replay
+from x402_audio.ledger.approvals import ApprovalVerbs
 from x402_audio.ledger.book import Event, Finding
 from x402_audio.ledger.credit_book import CreditVerbs
 from x402_audio.ledger.database import Database
@@ -24,7 +26,7 @@ _HEADS: Final = (
 )
 
 
-class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, OwnerActs):
+class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
     """Books in a file of mode 0600, shared by any number of threads and processes of one machine.
 
     Raises LedgerError when the file is not safe to keep money's books in, LedgerBusy after 30 s of waiting.
@@ -60,6 +62,10 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, OwnerActs):
         with self._database.reading() as view:
             rows = view.all(f"{SELECT_EVENT} WHERE {' AND '.join(words)} ORDER BY seq", values)
         return [event_from(row) for row in rows]
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """See `Ledger.listen`."""
+        self._database.listen(listener)
 
     def verify(self) -> list[Finding]:
         """See `Ledger.verify`."""

@@ -35,6 +35,7 @@ class PaymentPolicy:
 
     max_amount: most for one payment, an amount or USD text like "0.50" (None: only the ledger's limits). quoted: the price that was shown;
     terms more than one cent above it are refused. validity_s: longest life of a signature, seconds (at most 3600).
+    only_payee: narrows whoever may be paid to this one address.
     """
 
     network: Network = BASE
@@ -44,6 +45,7 @@ class PaymentPolicy:
     allowed_payees: frozenset[str] = frozenset()
     expected_payees: Mapping[str, str] = field(default_factory=dict)
     accept_upfront: bool = False
+    only_payee: str | None = None
 
     def __post_init__(self) -> None:
         if not TIMEOUT_SECONDS_MIN <= self.validity_s <= VALIDITY_SECONDS_MAX:
@@ -58,7 +60,8 @@ class PaymentPolicy:
 
     def payee_rule(self, origin: str) -> PayeeRule:
         """What the ledger must hold a payee of this origin against, in the reserving transaction."""
-        return PayeeRule(frozenset(a.lower() for a in self.allowed_payees), self.expected_payees.get(origin))
+        allowed = frozenset(address.lower() for address in self.allowed_payees)
+        return PayeeRule(allowed, self.expected_payees.get(origin), self.only_payee)
 
 
 def choose_requirement(terms: PaymentRequired, policy: PaymentPolicy, *, payer: str) -> PaymentRequirements:
