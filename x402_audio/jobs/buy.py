@@ -33,6 +33,7 @@ from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import read_ledger
 from x402_audio.payment.session import answer_of
 from x402_audio.protocol.payload import read_settlement
+from x402_audio.providers.prices import size_of
 from x402_audio.providers.provider import Queued, Refused, Shortfall, Unclear
 
 RATE_REPEATS_MAX: Final = 5
@@ -58,10 +59,12 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
         )
     options = JobOptions.from_json(job.options)
     specs = yield from desk.specs()
-    ask = desk.provider.ask_queue(audio_of(job), specs.get(job.model))
+    audio, spec = audio_of(job), specs.get(job.model)
+    ask = desk.provider.ask_queue(audio, spec)
     bought = yield from buy_direct(
         desk.payer, desk.session, ask, desk.policy(options, job.price), identity=identity(job),
         limits=(*desk.limits, *options.limits()), job_id=job.id, epoch=job.epoch, model=job.model, label=job.label,
+        size=size_of(audio, spec),
     )  # fmt: skip
     answer = answer_of(bought.response)
     if bought.hold is None:
@@ -123,8 +126,9 @@ def _open_gate(desk: Desk, job: JobRecord) -> Flow[None]:
 def _draw(desk: Desk, job: JobRecord) -> Flow[Drawn]:
     specs = yield from desk.specs()
     options = JobOptions.from_json(job.options)
+    audio, spec = audio_of(job), specs.get(job.model)
     draw = Draw(
-        ask=desk.provider.ask_queue(audio_of(job), specs.get(job.model)),
+        ask=desk.provider.ask_queue(audio, spec),
         price=job.price or ZERO,
         identity=identity(job),
         kind="credit" if desk.account is not None else "account",
@@ -134,6 +138,7 @@ def _draw(desk: Desk, job: JobRecord) -> Flow[Drawn]:
         model=job.model,
         label=job.label,
         late_charge=desk.provider.charges_late(job.model),
+        size=size_of(audio, spec),
     )
     return (
         yield from draw_credit(

@@ -245,7 +245,7 @@ class X402Auth(httpx.Auth):
             terms = self._payer.read_demand(response)
             purchase = Purchase(
                 identity=identity, kind="direct", method=request.method, url=str(request.url),
-                origin=origin_of(request.url), body_digest=digest, label=self._label,
+                origin=origin_of(request.url), body_digest=digest, label=self._label, size=_size_of(request, digest),
             )  # fmt: skip
             hold = yield from self._payer.commit(terms, self._policy, purchase, self._stated_limits(request))
         paid, hold = yield from self._payer.send_paid(hold, lambda secrets: self._send(request, secrets))
@@ -350,7 +350,7 @@ class X402Auth(httpx.Auth):
         held = _Held(account.session, request, ask)
         draw = Draw(
             ask=ask, price=price, identity=identity, kind="credit", floor=seller.floor, model=model, label=self._label,
-            late_charge=seller.charges_late(model), body_digest=digest,
+            late_charge=seller.charges_late(model), body_digest=digest, size=_size_of(request, digest),
         )  # fmt: skip
         drawn: Drawn = yield from draw_credit(
             self._ledger, held, draw, (*self._limits, *self._stated_limits(request)),
@@ -483,6 +483,11 @@ def _read_any(answer: Answer) -> Queued | Shortfall | Refused | Unclear:
     if answer.status in (400, 402, 403, 404, 413, 415, 429):
         return Refused(answer.status, "", f"HTTP {answer.status}")
     return Unclear(f"the seller answered {answer.status}")
+
+
+def _size_of(request: httpx.Request, digest: str) -> str:
+    """What the price of somebody's own request depends on: nobody knows, so only the very same request compares."""
+    return "request " + hashlib.sha256(f"{request.method} {request.url} {digest}".encode()).hexdigest()[:16]
 
 
 def _model_of(request: httpx.Request) -> str:

@@ -41,12 +41,14 @@ def buy_direct(
     epoch: int | None = None,
     model: str = "",
     label: str = "",
+    size: str = "",
 ) -> Flow[Bought]:
     """Buy one answer. Raises PaymentRefused kinds before signing, PaymentRejected or PaymentUnsettled after."""
     url = session.api_url + ask.path
     purchase = Purchase(
         identity=identity, kind="direct", method=ask.method, url=url, origin=session.origin,
         body_digest=hashlib.sha256(body_of(ask) or b"").hexdigest(), job_id=job_id, epoch=epoch, model=model, label=label,
+        size=size,
     )  # fmt: skip
     slot = yield from session.take_slot()
     try:

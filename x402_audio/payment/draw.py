@@ -45,6 +45,7 @@ class Draw:
     label: str = ""
     late_charge: bool = False
     body_digest: str | None = None
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _commit(
         valid_after=token.issued_at if on_credit else 0, valid_before=token.expires_at if on_credit else 0,
         method=draw.ask.method, resource=url, body_digest=draw.body_digest or hashlib.sha256(body_of(draw.ask) or b"").hexdigest(),
         purchase=draw.identity, envelope=write_json({"header": session.profile.sign_in}), job_id=draw.job_id,
-        epoch=draw.epoch, model=draw.model, label=draw.label, floor=draw.floor, late_charge=draw.late_charge,
+        epoch=draw.epoch, model=draw.model, label=draw.label, floor=draw.floor, late_charge=draw.late_charge, size=draw.size,
     )  # fmt: skip
     made = yield from call(lambda: ledger.reserve(wish, limits, None))
     secret = session.sign_in(url, token) if on_credit else session.credentials(draw.ask)["Authorization"]

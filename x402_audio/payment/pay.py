@@ -74,6 +74,7 @@ class Purchase:
     epoch: int | None = None
     model: str = ""
     label: str = ""
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class Payer:
             epoch=purchase.epoch,
             model=purchase.model,
             label=purchase.label,
+            size=purchase.size,
             lease_s=None if getattr(self._signer, "remote", False) else 120,
         )
         rule = policy.payee_rule(purchase.origin)

@@ -91,6 +91,19 @@ def price_of(audio: AudioRequest, spec: ModelSpec) -> Usdc | None:
     return None
 
 
+def size_of(audio: AudioRequest, spec: ModelSpec | None) -> str:
+    """What the price of a request depends on besides the model, in one spelling: prices of one size compare."""
+    seconds = audio.duration_seconds or (spec.default_duration if spec is not None else None)
+    match spec.pricing if spec is not None else None:
+        case Generation():
+            return "one track"
+        case Durations() as pricing if seconds is not None and (tier := pricing.tier(seconds)) is not None:
+            return f"{tier.min_seconds}-{tier.max_seconds} s"
+        case PerThousandCharacters():
+            seconds = None
+    return f"{len(audio.prompt.strip())} characters" if seconds is None else f"{seconds} s"
+
+
 def agrees(quote: Usdc, local: Usdc | None) -> bool:
     """Whether a quote is at most a cent above our own figure (tiers look rounded up); True with nothing to compare."""
     return local is None or quote <= local + CENT
