@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,12 +43,12 @@ LIMITS: Final = SETTINGS
 
 _TEXTS: Final = (
     "KEYSTORE", "KEYSTORE_PASSWORD_FILE", "PROVIDER", "API_URL", "BILLING", "NETWORK", "RPC_URL", "STATE_DIR",
-    "LEDGER", "LABEL", "STORE_PROMPTS", "PAYEES", "HEADER_PROFILE",
+    "LEDGER", "LABEL", "STORE_PROMPTS", "PAYEES", "HEADER_PROFILE", "NOTIFY_COMMAND",
 )  # fmt: skip
 _SECRETS: Final = ("PRIVATE_KEY", "VENICE_API_KEY")
-_REFUSED: Final = ("SIGNER_URL", "APPROVE_ABOVE")
+_REFUSED: Final = ("SIGNER_URL",)
 """Not in this version, and money would move otherwise than its owner wrote if they were passed over."""
-_PASSED_OVER: Final = ("MARKETPLACE_URL", "MARKETPLACE_KEY", "NOTIFY_COMMAND")
+_PASSED_OVER: Final = ("MARKETPLACE_URL", "MARKETPLACE_KEY")
 _KNOWN: Final = (*_TEXTS, *_SECRETS, *_REFUSED, *_PASSED_OVER, *LIMITS)
 _SCOPES: Final = ("origin", "payee", "model", "label")
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
@@ -84,6 +85,7 @@ class Settings:
     limits: tuple[Limit, ...] = ()
     environment: Environment = "live"
     header_profile: HeaderProfile = "current"
+    notify_command: tuple[str, ...] = ()
     max_validity_s: int = VALIDITY_S
     fast_poll: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -213,6 +215,7 @@ def _checked(values: _Values, scoped: list[Limit], warnings: list[str], *, sandb
         header_profile=cast(
             HeaderProfile, values.one_of("HEADER_PROFILE", get_args(HeaderProfile), "current")
         ),
+        notify_command=_command("NOTIFY_COMMAND", values.text("NOTIFY_COMMAND")),
         fast_poll=_is_loopback(urlsplit(api_url).hostname or ""),
         sources={**sources, "PRIVATE_KEY": key_source} | _limit_sources(limits),
         warnings=tuple(warnings),
@@ -539,6 +542,17 @@ def _label(text: str) -> str:
     if text and not _LABEL.fullmatch(text):
         raise ConfigurationError("LABEL: letters, digits and . _ / - only, at most 64")
     return text
+
+
+def _command(name: str, text: str) -> tuple[str, ...]:
+    """The words of a command that is run without a shell. A path must be absolute: this folder may be a stranger's."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:
+        raise ConfigurationError(f"{name}: a quote is not closed") from None
+    if words and "/" in words[0] and not words[0].startswith("/"):
+        raise ConfigurationError(f"{name} must be an absolute path or a name found on PATH")
+    return words
 
 
 def _yes_or_no(name: str, text: str) -> bool:

@@ -63,7 +63,7 @@ class TestDefaults:
     @pytest.mark.parametrize(
         ("name", "usd"),
         [("MAX_PER_PAYMENT", "1.00"), ("MAX_PER_JOB", "1.00"), ("MAX_PER_HOUR", "5.00"), ("MAX_PER_DAY", "5.00"),
-         ("MAX_PER_MONTH", "50.00"), ("MAX_TOTAL", None), ("MAX_TOP_UP", "0.00"), ("MAX_TOP_UP_PER_DAY", "0.00")],
+         ("MAX_PER_MONTH", "50.00"), ("MAX_TOTAL", None), ("APPROVE_ABOVE", None), ("MAX_TOP_UP", "0.00"), ("MAX_TOP_UP_PER_DAY", "0.00")],
     )  # fmt: skip
     def test_each_limit_has_its_built_in_default(self, name: str, usd: str | None) -> None:
         settings = load()
@@ -203,6 +203,16 @@ class TestAStrangersFile:
         settings = load({"PRIVATE_KEY": KEY})
         assert [amount(settings, name) for name in ("MAX_PER_DAY", "MAX_TOTAL")] == ["0.50", "3.00"]
         assert settings.warnings == ()
+
+    def test_a_file_without_the_key_may_only_lower_what_is_approved_and_runs_no_command(self) -> None:
+        write(".env", "X402_AUDIO_APPROVE_ABOVE=0.50\nX402_AUDIO_NOTIFY_COMMAND=mine\n")
+        settings = load({"PRIVATE_KEY": KEY})
+        assert (amount(settings, "APPROVE_ABOVE"), settings.notify_command) == ("0.50", ())
+        assert amount(load({"PRIVATE_KEY": KEY, "APPROVE_ABOVE": "0.75"}), "APPROVE_ABOVE") == "0.50"
+        assert amount(load({"PRIVATE_KEY": KEY, "APPROVE_ABOVE": "0.25"}), "APPROVE_ABOVE") == "0.25"
+        write("x402-audio.toml", 'notify_command = "mine"\napprove_above = "9"\n')
+        settings = load({"PRIVATE_KEY": KEY, "APPROVE_ABOVE": "0.25"})
+        assert (amount(settings, "APPROVE_ABOVE"), settings.notify_command) == ("0.25", ())
 
     def test_a_file_with_the_same_key_is_trusted(self) -> None:
         write(".env", f"{STRANGER.replace('X402_AUDIO_VENICE_API_KEY=theirs-theirs', '')}WALLET_KEY={KEY}\n")
@@ -390,7 +400,8 @@ class TestValues:
         ("name", "value"),
         [("PROVIDER", "stripe"), ("PROVIDER", "marketplace"), ("NETWORK", "ethereum"), ("BILLING", "cash"),
          ("STORE_PROMPTS", "perhaps"), ("PAYEES", "0x12"), ("LABEL", "a b"), ("HEADER_PROFILE", "old"),
-         ("SIGNER_URL", "https://x.example"), ("APPROVE_ABOVE", "1")],
+         ("SIGNER_URL", "https://x.example"), ("APPROVE_ABOVE", "ask me"), ("NOTIFY_COMMAND", "mail 'me"),
+         ("NOTIFY_COMMAND", "./mail me")],
     )  # fmt: skip
     def test_a_value_outside_its_set_is_refused_by_name(self, name: str, value: str) -> None:
         with pytest.raises(ConfigurationError, match=name) as refused:
@@ -417,6 +428,11 @@ class TestValues:
         assert warning.endswith("did you mean X402_AUDIO_MAX_PER_HOUR?")
 
     def test_what_this_version_cannot_do_is_said(self) -> None:
-        assert load({"NOTIFY_COMMAND": "true"}).warnings == (
-            "NOTIFY_COMMAND is not in this version and is passed over",
+        assert load({"MARKETPLACE_KEY": "k"}).warnings == (
+            "MARKETPLACE_KEY is not in this version and is passed over",
         )
+
+    def test_a_command_is_split_into_words_and_never_given_to_a_shell(self) -> None:
+        assert load({"NOTIFY_COMMAND": "mail -s 'a limit' me; true"}).notify_command == (
+            "mail", "-s", "a limit", "me;", "true",
+        )  # fmt: skip
