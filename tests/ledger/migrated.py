@@ -1,4 +1,4 @@
-"""Stands in for a program of a later version: two steps that a later version might take."""
+"""Stands in for a program of another version: the steps of this one, and one that a later version might take."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from x402_audio.ledger import schema
 
 STEPS = {
-    2: "CREATE TABLE approval (id TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;\n"
-    "CREATE TRIGGER approval_stays BEFORE DELETE ON approval\n"
-    "BEGIN SELECT RAISE(ABORT, 'kept; always'); END;\n",
-    3: "-- a note; with a semicolon\nALTER TABLE approval ADD COLUMN at REAL NOT NULL DEFAULT 0;\n"
-    "INSERT INTO approval VALUES ('old', 'from before', 1.5);\n",
+    **schema.MIGRATIONS,
+    3: "CREATE TABLE later (id TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;\n"
+    "CREATE TRIGGER later_stays BEFORE DELETE ON later\n"
+    "BEGIN SELECT RAISE(ABORT, 'kept; always'); END;\n"
+    "-- a note; with a semicolon\nALTER TABLE later ADD COLUMN at REAL NOT NULL DEFAULT 0;\n"
+    "INSERT INTO later VALUES ('old', 'from before', 1.5);\n",
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.ledger.desk import SteppedClock, counted_random, limit, pay, wish
 from x402_audio.clock import system_random
 from x402_audio.errors import BudgetExceeded, LedgerBusy, LedgerError
-from x402_audio.ledger import credit_book, database, holds, jobs_book, payees, spending
+from x402_audio.ledger import credit_book, database, holds, jobs_book, payees, schema, spending
 from x402_audio.ledger.place import refuse_network_folder
 from x402_audio.ledger.sqlite import SqliteLedger
 
@@ -105,7 +105,7 @@ def test_a_ledger_of_a_newer_version_is_refused(ledger: SqliteLedger, path: Path
         other.execute("PRAGMA user_version = 99")
     assert "newer" in str(refused(path))
     with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 1")
+        other.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
     other.close()
 
 

@@ -114,7 +114,7 @@ def test_an_old_ledger_comes_forward_with_everything_that_was_in_it(
         pay(ledger, wish(nonce="0x" + "77" * 32))
         assert ledger.verify() == []
     assert version_of(path) == 3
-    assert asked(path, "SELECT * FROM approval") == [("old", "from before", 1.5)]
+    assert asked(path, "SELECT * FROM later") == [("old", "from before", 1.5)]
 
 
 def test_a_new_ledger_and_one_brought_forward_have_the_same_shape(
@@ -138,9 +138,9 @@ def test_the_copy_beside_it_is_private_whole_and_opens_with_the_old_program(
         open_ledger(path).close()
     copy = path.with_name("ledger.db.before-v3")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert version_of(copy) == 1
     with closing(open_ledger(copy)) as ledger:
         assert (ledger.verify(), ledger.heads(), len(ledger.jobs())) == ([], HEADS, 6)
-    assert version_of(copy) == 1
 
 
 def test_no_copy_that_lies_there_is_overwritten_and_a_dead_programs_draft_is_no_hindrance(
@@ -236,7 +236,7 @@ def test_a_newer_ledger_is_refused_by_an_older_program_and_left_alone(
         as_version(3, patch)
         open_ledger(path).close()
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"newer x402-audio \(schema 3, this one knows 1\)") as error:
+    with pytest.raises(LedgerError, match=r"newer x402-audio \(schema 3, this one knows 2\)") as error:
         open_ledger(path)
     assert (error.value.exit_code, error.value.next_step) == (2, "upgrade: pip install -U x402-audio")
     assert path.read_bytes() == before
