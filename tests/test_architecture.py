@@ -20,7 +20,7 @@ import pytest
 HOUSE = Path(__file__).parent.parent / "x402_audio"
 FUNCTION_LINES_MAX = 70
 
-GROUND = ("errors", "money", "jsontext", "clock", "flow", "notices", "secret")
+GROUND = ("errors", "money", "jsontext", "clock", "flow", "unpack", "notices", "secret")
 SELLER_CONTRACT = ("providers.provider", "providers.catalog", "providers.answers", "providers.prices")
 """What is said about any seller: plain types and readings. Concrete sellers are another matter."""
 ROOMS = ("protocol", "ledger", "providers", "payment", "jobs")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +19,15 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import httpx
 
+from x402_audio.unpack import Unpacker
+
 T = TypeVar("T")
+Monotonic = Callable[[], float]
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """An answer that is not audio may be this long (the model list is the longest)."""
+ANSWER_TOTAL_S = 60.0
+"""And its body may take this long, however steadily it drips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,14 @@ class AnswerTooLong(httpx.TransportError):
     """The seller's answer is longer than any honest one; reading stopped."""
 
 
+class AnswerTooSlow(httpx.ReadTimeout):
+    """The seller's answer drips; reading stopped."""
+
+
+class AnswerUnreadable(httpx.TransportError):
+    """As good as no answer: it arrived, and its bytes cannot be unpacked."""
+
+
 def send(request: httpx.Request, *, stream: bool = False) -> Flow[httpx.Response]:
     return cast(httpx.Response, (yield Send(request, stream)))
 
@@ -93,14 +107,14 @@ class Sleeper(Protocol):
     def __call__(self, seconds: float, /) -> None: ...
 
 
-def run(flow: Flow[T], http: httpx.Client, wait: Sleeper) -> T:
+def run(flow: Flow[T], http: httpx.Client, wait: Sleeper, monotonic: Monotonic = time.monotonic) -> T:
     """Drive a flow on a plain client. Exceptions of a step are thrown into the flow."""
     streams: dict[int, Iterator[bytes]] = {}
     before = sys.exception()
     try:
         step = next(flow)
         while True:
-            step = _after(flow, step, http, streams, wait)
+            step = _after(flow, step, http, streams, wait, monotonic)
     except StopIteration as stop:
         return cast(T, stop.value)
     except BaseException as error:
@@ -111,27 +125,34 @@ def run(flow: Flow[T], http: httpx.Client, wait: Sleeper) -> T:
 
 
 def _after(
-    flow: Flow[T], step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper
+    flow: Flow[T],
+    step: Step,
+    http: httpx.Client,
+    streams: dict[int, Iterator[bytes]],
+    wait: Sleeper,
+    monotonic: Monotonic,
 ) -> Step:
     """Do one step and ask the flow for the next. A frame of its own: what a step gave may be secret."""
     try:
-        result = _do(step, http, streams, wait)
+        result = _do(step, http, streams, wait, monotonic)
     except Exception as error:
         return flow.throw(error)
     return flow.send(result)
 
 
-def _do(step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper) -> object:
+def _do(
+    step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wait: Sleeper, monotonic: Monotonic
+) -> object:
     match step:
         case Send(request, stream):
             response = http.send(request, stream=True, follow_redirects=False)
             if stream:
-                streams[id(response)] = response.iter_bytes(64 * 1024)
+                streams[id(response)] = _parts(response)
             else:
-                read_bounded(response)
+                read_bounded(response, monotonic=monotonic)
             return response
         case Chunk(response):
-            return next(streams[id(response)], b"")
+            return next(filter(None, streams[id(response)]), b"")
         case Close(response):
             streams.pop(id(response), None)
             response.close()
@@ -143,14 +164,14 @@ def _do(step: Step, http: httpx.Client, streams: dict[int, Iterator[bytes]], wai
             return None
 
 
-async def run_async(flow: Flow[T], http: httpx.AsyncClient) -> T:
+async def run_async(flow: Flow[T], http: httpx.AsyncClient, monotonic: Monotonic = time.monotonic) -> T:
     """The same flow on an asynchronous client; blocking calls run in a thread and are waited for."""
     streams: dict[int, AsyncIterator[bytes]] = {}
     before = sys.exception()
     try:
         step = next(flow)
         while True:
-            step = (await _outcome_async(flow, step, http, streams))()
+            step = (await _outcome_async(flow, step, http, streams, monotonic))()
     except StopIteration as stop:
         return cast(T, stop.value)
     except BaseException as error:
@@ -161,27 +182,33 @@ async def run_async(flow: Flow[T], http: httpx.AsyncClient) -> T:
 
 
 async def _outcome_async(
-    flow: Flow[T], step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]
+    flow: Flow[T],
+    step: Step,
+    http: httpx.AsyncClient,
+    streams: dict[int, AsyncIterator[bytes]],
+    monotonic: Monotonic,
 ) -> Callable[[], Step]:
     """Do one step; what comes back asks the flow for the next (a coroutine must not end by the flow's StopIteration)."""
     try:
-        result = await _do_async(step, http, streams)
+        result = await _do_async(step, http, streams, monotonic)
     except Exception as error:
         return partial(flow.throw, error)
     return partial(flow.send, result)
 
 
-async def _do_async(step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]]) -> object:
+async def _do_async(
+    step: Step, http: httpx.AsyncClient, streams: dict[int, AsyncIterator[bytes]], monotonic: Monotonic
+) -> object:
     match step:
         case Send(request, stream):
             response = await http.send(request, stream=True, follow_redirects=False)
             if stream:
-                streams[id(response)] = response.aiter_bytes(64 * 1024)
+                streams[id(response)] = _parts_async(response)
             else:
-                await read_bounded_async(response)
+                await read_bounded_async(response, monotonic=monotonic)
             return response
         case Chunk(response):
-            return await anext(streams[id(response)], b"")
+            return await anext((piece async for piece in streams[id(response)] if piece), b"")
         case Close(response):
             streams.pop(id(response), None)
             await response.aclose()
@@ -217,33 +244,79 @@ def forget_locals(error: BaseException, before: BaseException | None = None) -> 
             waiting += [behind for behind in (each.__cause__, each.__context__) if behind is not None]
 
 
-def read_bounded(response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> None:
-    """Read a body into the response, closing it; raises `AnswerTooLong` past the bound."""
-    parts: list[bytes] = []
-    size = 0
+def read_bounded(
+    response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX, monotonic: Monotonic = time.monotonic
+) -> None:
+    """Read a body into the response, closing it. Raises AnswerTooLong, AnswerTooSlow, AnswerUnreadable."""
+    body = _Body(bytes_max, monotonic)
     try:
-        for part in response.iter_bytes():
-            size += len(part)
-            if size > bytes_max:
-                raise AnswerTooLong(f"an answer longer than {bytes_max} bytes")
-            parts.append(part)
+        for part in _parts(response):
+            body.add(part)
     finally:
         response.close()
-        response._content = b"".join(
-            parts
-        )  # of a broken answer what came: whoever reads it again must not fail on that
+        response._content = body.content  # of a broken answer what came: whoever reads it again must not fail
 
 
-async def read_bounded_async(response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> None:
+async def read_bounded_async(
+    response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX, monotonic: Monotonic = time.monotonic
+) -> None:
     """As `read_bounded`, awaited."""
-    parts: list[bytes] = []
-    size = 0
+    body = _Body(bytes_max, monotonic)
     try:
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > bytes_max:
-                raise AnswerTooLong(f"an answer longer than {bytes_max} bytes")
-            parts.append(part)
+        async for part in _parts_async(response):
+            body.add(part)
     finally:
         await response.aclose()
-        response._content = b"".join(parts)
+        response._content = body.content
+
+
+class _Body:
+    """A body as it comes, counted and timed."""
+
+    def __init__(self, bytes_max: int, monotonic: Monotonic) -> None:
+        self._most = bytes_max
+        self._monotonic = monotonic
+        self._end = monotonic() + ANSWER_TOTAL_S
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self._parts)
+
+    def add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._most:
+            raise AnswerTooLong(f"an answer longer than {self._most} bytes")
+        if self._monotonic() > self._end:
+            raise AnswerTooSlow(f"an answer that takes longer than {ANSWER_TOTAL_S:.0f} s")
+        self._parts.append(part)
+
+
+def _parts(response: httpx.Response) -> Iterator[bytes]:
+    """The body as it arrives, never held back to fill a piece: who reads it must be able to stop in time."""
+    if hasattr(response, "_content"):  # somebody read it already
+        yield response.content
+        return
+    try:
+        unpacker = Unpacker(response.headers.get("content-encoding", ""))
+        for raw in response.iter_raw():
+            yield from unpacker.pieces(raw)
+        unpacker.end()
+    except ValueError as error:
+        raise AnswerUnreadable(str(error)) from None
+
+
+async def _parts_async(response: httpx.Response) -> AsyncIterator[bytes]:
+    """As `_parts`, awaited."""
+    if hasattr(response, "_content"):
+        yield response.content
+        return
+    try:
+        unpacker = Unpacker(response.headers.get("content-encoding", ""))
+        async for raw in response.aiter_raw():
+            for piece in unpacker.pieces(raw):
+                yield piece
+        unpacker.end()
+    except ValueError as error:
+        raise AnswerUnreadable(str(error)) from None

@@ -6,13 +6,15 @@ A float never meets it. Knows nothing of the wire, the ledger or anybody's limit
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Final, Self
 
 DECIMALS: Final = 6
 UINT256_MAX: Final = 2**256 - 1
 _UNIT: Final = 10**DECIMALS
 _DIGITS_MAX: Final = 11
+_EXACT: Final = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+"""The usual context would round to 28 digits first, half up: in whose favour is then a matter of luck."""
 _ATOMIC: Final = re.compile(r"[1-9][0-9]*", re.ASCII)
 _USD: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?", re.ASCII)
 
@@ -107,7 +109,7 @@ def _whole(other: int) -> int:
 def _scaled(usd: Decimal, rounding: str) -> int:
     if not isinstance(usd, Decimal) or not usd.is_finite() or usd.adjusted() > _DIGITS_MAX:
         raise ValueError("a USD figure must be a finite decimal of sane size")
-    return int((usd * _UNIT).to_integral_value(rounding=rounding))
+    return int(_EXACT.multiply(usd, Decimal(_UNIT)).to_integral_value(rounding=rounding))
 
 
 ZERO: Final = Usdc(0)

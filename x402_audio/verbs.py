@@ -31,7 +31,7 @@ from x402_audio.errors import (
 from x402_audio.flow import Flow, call, send, sleep
 from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, run_job
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
-from x402_audio.jobs.download import check_writable
+from x402_audio.jobs.download import check_writable, shown
 from x402_audio.jobs.gate import PAID, top_ups_on
 from x402_audio.jobs.settle import reconcile
 from x402_audio.ledger.book import ENDED_JOBS, Allowance, Hold, JobRecord, NewJob
@@ -48,6 +48,8 @@ from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteRepor
 from x402_audio.wiring import Wiring
 
 SIMILAR_WITHIN_S: Final = 3600
+JOB_ID_CHARS_MAX: Final = 200
+"""The default file is called after the job, and no file system takes much more."""
 FIRST_LEDGER_S: Final = 120
 SLICE_S: Final = 0.5
 """How long `work` stays with one job while there are others."""
@@ -189,6 +191,7 @@ class Verbs:
     # --- storing a job
     def _store(self, prompt: str, model: str, wishes: JobWishes) -> Flow[tuple[JobRecord, Desk]]:
         wiring, settings = self._wiring, self._wiring.settings
+        _check_job_id(wishes.get("job_id"))
         audio = _audio(prompt, model, wishes)
         options = _options(wishes, loopback=self._session(settings.api_url).loopback)
         digest = audio.digest(seller=settings.api_url, wallet=wiring.wallet)
@@ -463,6 +466,23 @@ class Verbs:
 def _is_same(job: JobRecord, digest: str) -> bool:
     """The job that is asked for, alive or completed: nothing is made anew."""
     return job.digest == digest and (job.state not in ENDED_JOBS or job.state == "completed")
+
+
+def _check_job_id(job_id: str | None) -> None:
+    """Refuse an id that could not be shown in one line or be the name of a file."""
+    if job_id is None or (
+        0 < len(job_id) <= JOB_ID_CHARS_MAX and job_id.isprintable() and job_id == job_id.strip()
+    ):
+        return
+    if len(job_id) > JOB_ID_CHARS_MAX:
+        why = f"{len(job_id)} characters are too many"
+    else:
+        why = "it is empty, begins or ends with a space, or holds what cannot be printed"
+    allowed = f"1 to {JOB_ID_CHARS_MAX} printable characters"
+    raise RequestInvalid(
+        f"that is no job id: {why}", field="job_id", value=shown(Path(job_id)), allowed=allowed,
+        next_step=f"choose a --job-id of {allowed}",
+    )  # fmt: skip
 
 
 def _in_turn(jobs: Sequence[JobRecord], seen: Container[str]) -> list[JobRecord]:

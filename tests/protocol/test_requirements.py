@@ -311,7 +311,7 @@ def test_sixteen_entries_and_a_header_of_sixteen_kibibytes_are_still_read() -> N
 
 
 def test_a_sellers_text_comes_back_short_and_printable() -> None:
-    noise = "\x1b[31m\u202e\r\n" + "y" * 400
+    noise = "\x1b[31m\u202e\r\n" + "y " * 200
     terms = read_payment_required(
         {},
         body(terms_v2(entry_v2(network=noise), entry_v2(scheme=noise), entry_v2(asset=noise), error=noise)),

@@ -31,8 +31,11 @@ EXTENSIONS: Final = {
 }  # fmt: skip
 DECODE_WHOLE_MAX: Final = 32 * 1024 * 1024
 """Files up to this size are decoded to their end; of longer ones the beginning is (their length is checked)."""
+DECODED_MAX: Final = 4 * 1024 * 1024 * 1024
+"""And so many bytes of sound at most: a few megabytes of silence, well packed, would last for days."""
 _WAV_LENGTH_UNKNOWN: Final = 0x7FFF_0000
-_BLOCK_FRAMES: Final = 65_536
+_BLOCK_BYTES: Final = 256 * 1024
+_SHOWN_MAX: Final = 300
 _SAFE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -72,28 +75,49 @@ def file_name(job_id: str, content_type: str) -> str:
     return f"{_SAFE_NAME.sub('_', job_id).strip('._') or 'track'}.{extension_of(content_type)}"
 
 
+def _cut(name: str, bytes_max: int) -> str:
+    """A name's beginning, by the bytes a file system counts."""
+    return name.encode("utf-8", "surrogateescape")[:bytes_max].decode("utf-8", "ignore")
+
+
 def extension_of(content_type: str) -> str:
     return EXTENSIONS.get(content_type.partition(";")[0].strip().lower(), "audio")
 
 
 def check_writable(target: Path, *, force: bool) -> None:
     """Refuse, before any money, a place where the file could not be put. Raises ConfigurationError."""
-    if target.is_dir():
-        raise ConfigurationError(f"{target} is a folder", next_step="name a file with --output")
-    if target.exists() and not force:
-        raise ConfigurationError(
-            f"{target} exists already", next_step="choose another --output, or give --force"
-        )
-    folder = target.parent
-    if not folder.is_dir():
-        raise ConfigurationError(f"the folder {folder} does not exist", next_step=f"mkdir -p {folder}")
     try:
-        _try_writing(folder)
+        _check_place(target, force=force)
+        _try_writing(target.parent)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigurationError(
-            f"{folder} cannot be written ({why})", next_step="choose another --output"
+            f"{shown(target)} cannot be written ({why})", next_step="choose another --output"
         ) from None
+    except ValueError:  # a path with a NUL in it, or half a character
+        raise ConfigurationError(
+            f"{shown(target)} is no path of a file", next_step="choose another --output"
+        ) from None
+
+
+def shown(path: Path) -> str:
+    """A path as one bounded printable line."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(path))
+    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"
+
+
+def _check_place(target: Path, *, force: bool) -> None:
+    if target.is_dir():
+        raise ConfigurationError(f"{shown(target)} is a folder", next_step="name a file with --output")
+    if target.exists() and not force:
+        raise ConfigurationError(
+            f"{shown(target)} exists already", next_step="choose another --output, or give --force"
+        )
+    folder = target.parent
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"the folder {shown(folder)} does not exist", next_step=f"mkdir -p {shown(folder)}"
+        )
 
 
 def _try_writing(folder: Path) -> None:
@@ -125,7 +149,8 @@ def save_stream(
     """
     content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
     declared = _declared(response)
-    part_path = target.parent / f".{target.name[:80]}.{hashlib.sha256(job_id.encode()).hexdigest()[:12]}.part"
+    own = hashlib.sha256(job_id.encode()).hexdigest()[:12]
+    part_path = target.parent / f".{_cut(target.name, 80)}.{own}.part"
     try:
         part = yield from call(lambda: _Part(part_path, _open_part(part_path)))
     except OSError as error:
@@ -201,7 +226,7 @@ def _finish(part: _Part, target: Path, content_type: str, force: bool, job_id: s
     if wanted and given not in ("audio", wanted):
         warnings = (*warnings, f"the seller sent {content_type}, the file is named .{wanted}")
     if not force and target.exists() and _hash_of(target) != sha256:
-        aside = target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}")
+        aside = target.with_name(f"{_cut(target.stem, 160)}-{sha256[:12]}{_cut(target.suffix, 80)}")
         warnings = (*warnings, f"{target.name} appeared meanwhile and was kept; the track is {aside.name}")
         target = aside
     os.replace(part.path, target)
@@ -235,9 +260,10 @@ def decode(path: Path, job_id: str = "") -> tuple[float, tuple[str, ...]]:
         with soundfile.SoundFile(path) as sound:
             decoded, whole = 0, path.stat().st_size <= DECODE_WHOLE_MAX
             frame = 2 * sound.channels
-            while data := sound.buffer_read(_BLOCK_FRAMES, dtype="int16"):
+            while data := sound.buffer_read(max(1, _BLOCK_BYTES // frame), dtype="int16"):
                 decoded += len(data) // frame
-                if not whole:
+                if not whole or decoded * frame > DECODED_MAX:
+                    whole = False
                     break
             if sound.frames <= 0 or decoded == 0:
                 raise BadDownload("the audio has no sound in it", job_id=job_id)
@@ -248,6 +274,9 @@ def decode(path: Path, job_id: str = "") -> tuple[float, tuple[str, ...]]:
         if _undecodable_container(path):
             return 0.0, ("this audio type was not decoded here; only its size was checked",)
         raise BadDownload("what arrived is not audio the library can decode", job_id=job_id) from None
+    except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError):
+        # The library's Python side asserts that as many frames come as the file's head promises.
+        raise BadDownload("the audio breaks off before its end, or is damaged", job_id=job_id) from None
 
 
 def seconds_of(path: Path) -> float:
@@ -256,7 +285,7 @@ def seconds_of(path: Path) -> float:
 
     try:
         return float(soundfile.info(path).duration)
-    except soundfile.LibsndfileError:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):  # LibsndfileError is a RuntimeError
         return 0.0
 
 

@@ -144,7 +144,7 @@ class X402Auth(httpx.Auth):
                             response = yield outgoing
                             paid = detach(outgoing)
                             if not (stream and _stays_open(response, paid=paid)):
-                                read_bounded(response)
+                                read_bounded(response, monotonic=self._clock.monotonic)
                             result = response
                         case Call(function):
                             result = function()
@@ -185,7 +185,7 @@ class X402Auth(httpx.Auth):
                             response = yield outgoing
                             paid = detach(outgoing)
                             if not (stream and _stays_open(response, paid=paid)):
-                                await read_bounded_async(response)
+                                await read_bounded_async(response, monotonic=self._clock.monotonic)
                             result = response
                         case Call(function):
                             result = await in_thread(function)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from x402_audio.errors import PaymentRefused
 from x402_audio.payment.policy import PaymentPolicy, choose_requirement, why_not
 from x402_audio.protocol.address import ZERO_ADDRESS
-from x402_audio.protocol.requirements import Rejection, read_payment_required
+from x402_audio.protocol.requirements import Rejection, printable, read_payment_required
 from x402_audio.reports import InspectedRequirement, InspectReport
 
 
@@ -34,7 +34,7 @@ def inspect_answer(
         note = error.message
     rows = [
         InspectedRequirement(
-            index=entry.index, scheme=entry.scheme, network=entry.network, asset=entry.asset, pay_to=entry.pay_to,
+            index=entry.index, scheme=printable(entry.scheme), network=entry.network, asset=printable(entry.asset), pay_to=entry.pay_to,
             amount=entry.amount, payable=_payable(entry.index, reasons), reason=_reason(entry.index, reasons, chosen),
         )
         for entry in terms.requirements

@@ -29,7 +29,7 @@ _ECHO_BYTES_MAX: Final = base64text.HEADER_CHARS_MAX // 4 * 3 - 1024
 """What an offer may add to a payment header; most servers refuse requests with more than 16 KiB of headers."""
 _STORED_BYTES_MAX: Final = 128 * 1024
 _SETTLEMENT_HEADERS: Final = ("payment-response", "x-payment-response")
-_TRANSACTION_CHARS_MAX: Final = 128
+_TRANSACTION: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +224,20 @@ def _settlement(headers: Mapping[str, str]) -> SettlementResponse | str | None:
     reason = said.get("errorReason")
     return SettlementResponse(
         success=said["success"] is True,
-        transaction=_text(said, "transaction", _TRANSACTION_CHARS_MAX),
+        transaction=_transaction(said.get("transaction")),
         network=_text(said, "network"),
         payer=_text(said, "payer"),
         error_reason=printable(reason) if isinstance(reason, str) and reason else None,
     )
 
 
-def _text(said: Mapping[str, Json], member: str, most: int = 80) -> str:
+def _transaction(value: Json) -> str:
+    """A transaction hash as it stands; of anything else as little as of any text."""
+    if not isinstance(value, str):
+        return ""
+    return value if _TRANSACTION.fullmatch(value) else printable(value, 80)
+
+
+def _text(said: Mapping[str, Json], member: str) -> str:
     value = said.get(member)
-    return printable(value, most) if isinstance(value, str) else ""
+    return printable(value, 80) if isinstance(value, str) else ""

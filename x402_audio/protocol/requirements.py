@@ -26,6 +26,7 @@ ACCEPTS_MAX: Final = 16
 SELLER_TEXT_MAX: Final = 120
 _HEADERS: Final = ("payment-required", "x-payment-required")
 _EIP155: Final = re.compile(r"eip155:[1-9][0-9]{0,31}", re.ASCII)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=_-]{44,}", re.ASCII)
 _VERSIONS: Final[Mapping[object, Literal[1, 2]]] = {1: 1, "1": 1, 2: 2, "2": 2}
 
 Source = Literal["header", "body"]
@@ -73,8 +74,12 @@ class PaymentRequired:
 
 
 def printable(text: object, most: int = SELLER_TEXT_MAX) -> str:
-    """A seller's text, fit to be shown: printable characters only, cut to `most`."""
-    return "".join(c for c in str(text)[: 4 * most] if c.isprintable())[:most]
+    """A seller's text, fit to be shown: printable characters only, cut to `most`.
+
+    Runs as long as a signature, key or token are masked: a seller may echo what we sent it.
+    """
+    line = "".join(c for c in str(text)[: 4 * most] if c.isprintable())
+    return _TOKEN.sub("[...]", line)[:most]
 
 
 def read_payment_required(headers: Mapping[str, str], body: bytes) -> PaymentRequired:

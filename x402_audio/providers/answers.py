@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from x402_audio.errors import ContentRejected, ModelUnavailable, RateLimited, SellerError, SignInRejected
@@ -87,7 +88,10 @@ def said(answer: Answer) -> Said:
     else:
         text = error or text
     parts = [text] if isinstance(text, str) else []
-    parts += [piece for key in ("details", "issues") for piece in _pieces(body.get(key))][:_DETAILS_MAX]
+    # No more than are shown are made: a long name above thousands of leaves would be written out for each of them.
+    parts += islice(
+        (piece for key in ("details", "issues") for piece in _pieces(body.get(key))), _DETAILS_MAX
+    )
     suggestion = body.get("suggested_prompt")
     return Said(
         code=code.removeprefix("X402_") if isinstance(code, str) and _CODE.fullmatch(code) else "",

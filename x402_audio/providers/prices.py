@@ -130,10 +130,10 @@ def write_pricing(pricing: Pricing | None) -> Json:
     if isinstance(pricing, Durations):
         return {
             "durations": {
-                str(tier.max_seconds): {
+                str(number): {
                     "usd": str(tier.usd), "min_seconds": tier.min_seconds, "max_seconds": tier.max_seconds,
                 }
-                for tier in pricing.tiers
+                for number, tier in enumerate(pricing.tiers)
             }
         }  # fmt: skip
     for name, shape in _FLAT.items():
@@ -152,7 +152,8 @@ def decimal_of(value: Json) -> Decimal | None:
         number = Decimal(value)
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    # As text it must fit too: a cache keeps it so, and must give the same figure back.
+    return number if number.is_finite() and len(str(number)) <= _DECIMAL_CHARS_MAX else None
 
 
 def whole_of(value: Json) -> int | None:
