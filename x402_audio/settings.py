@@ -31,6 +31,9 @@ TOML_NAME: Final = "x402-audio.toml"
 KEYSTORE_NAME: Final = "keystore.json"
 VALIDITY_S: Final = 300
 FILE_BYTES_MAX: Final = 64 * 1024
+BRACKETS_MAX: Final = 250
+"""In a toml file: its reader follows nested ones by recursion."""
+WARNINGS_MAX: Final = 30
 KEY_NAMES: Final = (PREFIX + "PRIVATE_KEY", "EVM_PRIVATE_KEY", "WALLET_KEY")
 
 ProviderChoice = Literal["auto", "venice", "direct"]
@@ -235,14 +238,22 @@ def _ours(values: Mapping[str, str], where: str, warnings: list[str]) -> dict[st
         elif name.startswith(PREFIX):
             if short in _KNOWN:
                 ours[short] = value.strip()
-            else:
+            elif len(warnings) < WARNINGS_MAX:
                 warnings.append(
-                    f"{where}: {name} is no setting of x402_audio{_nearest(short, _KNOWN, PREFIX)}"
+                    f"{where}: {_shown(name)} is no setting of x402_audio{_nearest(short, _KNOWN, PREFIX)}"
                 )
     return {name: value for name, value in ours.items() if value}
 
 
+def _shown(text: str) -> str:
+    """A stranger's word, fit for one line."""
+    word = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+    return word if len(text) <= 80 else f"{word}…"
+
+
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    if len(name) > 80:
+        return ""
     near = get_close_matches(name.upper(), list(known), n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
@@ -327,16 +338,18 @@ def _dotenv(text: str, name: str, warnings: list[str]) -> _Layer:
 def _toml(text: str, name: str, warnings: list[str]) -> tuple[_Layer, list[Limit]]:
     import tomllib
 
+    if sum(map(text.count, "[{")) > BRACKETS_MAX:
+        raise ConfigurationError(f"{name} has more than {BRACKETS_MAX} tables and lists")
     try:
         read = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error}") from None
+    except ValueError as error:  # TOMLDecodeError is one; a number of thousands of digits is another
+        raise ConfigurationError(f"{name} cannot be read: {_shown(str(error))}") from None
     plain: dict[str, str] = {}
     scoped: list[Limit] = []
     for key, value in read.items():
         if isinstance(value, dict):
             if key not in _SCOPES:
-                warnings.append(f"{name}: [{key}] is no scope of limits{_nearest_scope(key)}")
+                warnings.append(f"{name}: [{_shown(key)}] is no scope of limits{_nearest_scope(key)}")
                 continue
             for subject, table in value.items():
                 scoped += _table(name, key, subject, table, warnings)
@@ -346,19 +359,21 @@ def _toml(text: str, name: str, warnings: list[str]) -> tuple[_Layer, list[Limit
             )
         elif key.upper() in _KNOWN:
             plain[key.upper()] = _toml_text(name, key, value)
-        else:
-            warnings.append(f"{name}: {key} is no setting of x402_audio{_nearest(key, _KNOWN).lower()}")
+        elif len(warnings) < WARNINGS_MAX:
+            nearest = _nearest(key, _KNOWN).lower()
+            warnings.append(f"{name}: {_shown(key)} is no setting of x402_audio{nearest}")
     return _Layer("file", name, plain), scoped
 
 
 def _table(name: str, kind: str, subject: str, table: object, warnings: list[str]) -> Iterator[Limit]:
     """The limits of one scope. They only ever narrow, so no key is asked for."""
     if not isinstance(table, dict):
-        raise ConfigurationError(f'{name}: write [{kind}."{subject}"] and its limits below')
+        raise ConfigurationError(f'{name}: write [{kind}."{_shown(subject)}"] and its limits below')
     scope = f"{kind}:{_subject(name, kind, subject)}"
     for key, value in table.items():
         if key.upper() not in LIMITS:
-            warnings.append(f"{name}: {key} is no limit{_nearest(key, LIMITS).lower()}")
+            if len(warnings) < WARNINGS_MAX:
+                warnings.append(f"{name}: {_shown(key)} is no limit{_nearest(key, LIMITS).lower()}")
             continue
         amounts = {key.upper(): _amount(key, _toml_text(name, key, value))}
         yield from _limits("file", amounts, scope)
@@ -373,7 +388,7 @@ def _subject(name: str, kind: str, subject: str) -> str:
 
 
 def _nearest_scope(key: str) -> str:
-    near = get_close_matches(key, _SCOPES, n=1)
+    near = get_close_matches(key[:80], _SCOPES, n=1)
     return f"; did you mean [{near[0]}]?" if near else ""
 
 

@@ -80,7 +80,10 @@ class Wiring:
     @property
     def rates(self) -> Rates:
         if self._rates is None:
-            self._rates = Rates(self.settings.ledger, clock=self.clock)
+            tell = self.on_notice
+            self._rates = Rates(
+                self.settings.ledger, clock=self.clock, on_trouble=lambda text: tell(Notice("warning", text))
+            )
         return self._rates
 
     @property

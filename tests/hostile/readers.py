@@ -402,6 +402,7 @@ def _settings(files: Mapping[str, bytes] | None = None, env: Mapping[str, str] |
     assert read.api_url.startswith(("https://", "http://127.", "http://[::1]"))
     if files and not read.private_key and not read.venice_api_key:
         assert read.api_url == settings.VENICE_API_URL and not read.payees
+    assert len(read.warnings) <= 2 * settings.WARNINGS_MAX
     check_value(read.warnings, "warnings")
     return None
 
