@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.hostile.readers import BUILT_IN, NOW, TARGETS, Target, answer, demand, offer
 from x402_audio.errors import X402AudioError
-from x402_audio.jsontext import read_json
+from x402_audio.jsontext import Json, read_json
 from x402_audio.money import Usdc
 from x402_audio.protocol import base64text
 from x402_audio.protocol.echo import echo_json
@@ -131,7 +131,7 @@ def test_a_figure_is_rounded_against_us_however_many_digits_it_has() -> None:
 
 def test_a_price_list_is_the_same_after_the_cache() -> None:
     """A figure longer than the cache reads, and two tiers with one end, were lost on the way."""
-    tier = {"min_seconds": 3, "max_seconds": 60, "usd": Decimal("0.69")}
+    tier: dict[str, Json] = {"min_seconds": 3, "max_seconds": 60, "usd": Decimal("0.69")}
     twice = read_pricing(
         {
             "durations": {
