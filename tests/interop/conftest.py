@@ -93,6 +93,15 @@ def shop_v1(facilitator: str) -> Iterator[ShopV1]:
         yield shop
 
 
+@pytest.fixture(params=["v1", "v2"])
+def shop(request: pytest.FixtureRequest) -> str:
+    """Where the shop of each version answers."""
+    if request.param == "v2":
+        return str(request.getfixturevalue("sdk_shop"))
+    first: ShopV1 = request.getfixturevalue("shop_v1")
+    return first.url
+
+
 @pytest.fixture
 def open_front() -> Iterator[Callable[..., Front]]:
     """Puts fronts before shops: `open_front(url, remembers=..., elsewhere=...)`."""

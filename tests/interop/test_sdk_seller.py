@@ -12,38 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.interop.chain import LocalChain
-from tests.interop.conftest import FUNDS, PAYEE, PRICE
 from tests.interop.customer import Customer, Ended
+from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
-from tests.interop.shop_v1 import ShopV1
 
 OpenFront = Callable[..., Front]
-
-
-@pytest.fixture(params=["v1", "v2"])
-def shop(request: pytest.FixtureRequest) -> str:
-    """Where the shop of each version answers."""
-    if request.param == "v2":
-        return str(request.getfixturevalue("sdk_shop"))
-    first: ShopV1 = request.getfixturevalue("shop_v1")
-    return first.url
-
-
-def _books_are_the_chain(customer: Customer, chain: LocalChain, *, tracks: int = 1) -> None:
-    """Every payment on chain is one settled authorization of the books, to the unit, and nothing else moved."""
-    moved = [(paid.nonce, paid.payee, paid.value) for paid in chain.payments(customer.address)]
-    booked = [
-        (row["nonce"], row["pay_to"].lower(), int(row["amount_atomic"]))
-        for row in customer.authorizations()
-        if row["state"] == "settled"
-    ]
-    assert booked == moved == [(booked[0][0], PAYEE.lower(), PRICE)] * tracks
-    assert (
-        chain.left(customer.address)
-        == FUNDS - chain.balance(customer.address)
-        == sum(paid[2] for paid in booked)
-    )
-    assert customer.run("ledger", "verify").result["findings"] == []
 
 
 def _delivered(ended: Ended) -> bool:
@@ -54,7 +27,7 @@ def test_a_track_is_bought_with_one_payment_on_chain(
     shop: str, customer: Customer, chain: LocalChain
 ) -> None:
     assert _delivered(customer.generate(shop + "/api/v1", apart=True))
-    _books_are_the_chain(customer, chain)
+    books_are_the_chain(customer, chain)
     (row,) = customer.authorizations()
     (paid,) = chain.payments(customer.address)
     assert (row["transaction"], row["sends"]) == (paid.transaction, 1)
@@ -72,7 +45,7 @@ def test_a_lost_answer_is_fetched_with_the_same_payment_where_the_seller_remembe
     front.break_down(fault)
     assert _delivered(customer.generate(front.url + "/api/v1"))
     assert (len(front.payments), len(set(front.payments))) == (2, 1)
-    _books_are_the_chain(customer, chain)
+    books_are_the_chain(customer, chain)
 
 
 @REFUSED
@@ -86,7 +59,7 @@ def test_a_seller_that_refuses_what_it_settled_is_asked_once_and_delivers_when_r
     assert (customer.generate(api_url).code, len(front.payments)) == (8, 1)
     assert _delivered(customer.resume(api_url))
     assert (len(front.payments), len(set(front.payments)), elsewhere.seen) == (2, 1, [])
-    _books_are_the_chain(customer, chain)
+    books_are_the_chain(customer, chain)
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", "500", "402", "redirect"])
@@ -110,7 +83,7 @@ def test_where_the_seller_forgets_the_chain_ends_the_purchase(
     again = customer.generate(api_url)
     assert (again.code, again.told["error"]["moneyMoved"]) == (9, "yes")
     assert (len(set(front.payments)), elsewhere.seen) == (1, [])
-    _books_are_the_chain(customer, chain)
+    books_are_the_chain(customer, chain)
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -124,4 +97,4 @@ def test_a_track_without_a_receipt_is_taken_and_counted(
     chain.finalize()
     assert customer.reconcile(api_url).code == 0
     assert len(front.payments) == 1
-    _books_are_the_chain(customer, chain)
+    books_are_the_chain(customer, chain)

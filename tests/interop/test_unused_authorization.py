@@ -159,14 +159,25 @@ def test_two_nodes_that_disagree_free_nothing_and_it_is_said(
 def test_a_node_that_lags_behind_another_frees_nothing(
     leaver: Leaver, chain: LocalChain, open_chain: OpenChain
 ) -> None:
-    later, also_later = open_chain(fork_of=chain), open_chain(fork_of=chain)
+    later = open_chain(fork_of=chain)
     later.pass_time(VALID_S + 60)
-    chain.finalize()
     assert leaver.reconcile(later, chain).code == 8
     assert leaver.counted() == ("signed", PRICE)
-    also_later.pass_time(VALID_S + 90)
-    assert leaver.reconcile(later, also_later).code == 0
+    ahead = open_chain(fork_of=later)
+    ahead.mine(5)
+    assert leaver.reconcile(later, ahead).code == 0
     assert leaver.counted() == ("void", 0)
+
+
+def test_two_nodes_on_two_forks_free_nothing_though_both_say_unused(
+    leaver: Leaver, chain: LocalChain, open_chain: OpenChain
+) -> None:
+    forks = [open_chain(fork_of=chain) for _ in range(2)]
+    for seconds, fork in enumerate(forks):
+        fork.pass_time(VALID_S + 60 + seconds)
+    ended = leaver.reconcile(*forks)
+    assert (ended.code, "on a fork" in ended.result["unread"][0]) == (8, True)
+    assert leaver.counted() == ("signed", PRICE)
 
 
 def test_a_node_of_another_chain_or_without_the_token_is_not_believed(
