@@ -15,8 +15,11 @@ from x402_audio.errors import (
     PaymentUnsettled,
     X402AudioError,
 )
-from x402_audio.ledger.book import Limit
+from x402_audio.flow import Flow
+from x402_audio.ledger.book import Hold, Limit
+from x402_audio.protocol.networks import BASE
 from x402_audio.sandbox import FaultRule
+from x402_audio.sandbox.answers import header_json
 
 
 def test_the_minimum_is_paid_when_less_is_missing(stage: OpenStage) -> None:
@@ -131,6 +134,45 @@ def test_credit_that_never_shows_stops_top_ups_for_every_job_and_process(stage: 
     assert len(shop.payments) == 1
 
 
+def test_a_job_that_comes_while_a_credit_is_awaited_pays_no_second_top_up(stage: OpenStage) -> None:
+    """Eight programs within the minute in which nobody knows yet; the owner would allow ten top-ups a day."""
+    shop = stage(FaultRule("never_credit", every=True))
+    programs = [shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50") for _ in range(8)]
+    ends: list[str] = []
+
+    def start(number: int) -> None:
+        if number + 1 < len(programs):
+            shop.clock.later(4.0, lambda: start(number + 1))
+        with pytest.raises(PaymentRefused) as caught:
+            programs[number].generate(f"A song for number {number}", job_id=f"k{number}")
+        ends.append(caught.value.message)
+
+    start(0)
+    assert len(ends) == 8
+    assert [payment["value"] for payment in shop.payments] == [usd("5")]
+
+
+def test_a_top_up_whose_program_died_before_its_credit_showed_is_awaited_by_the_next(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = stage()
+
+    def died(account: object, hold: Hold) -> Flow[None]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("x402_audio.payment.prepaid.await_credit", died)
+        with pytest.raises(KeyboardInterrupt):
+            shop.shopper(MAX_TOP_UP="5").generate(job_id="a")
+    other = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
+    (hold,) = other.holds(kind="topup")
+    assert (hold.state, hold.delivered_at) == ("settled", None)
+    assert other.generate("Another song altogether", job_id="b").completed
+    assert other.resume("a").completed
+    assert len(shop.payments) == 1
+    assert other.holds(kind="topup")[0].delivered_at is not None
+
+
 def _one_payment(shop: Stage, shopper: Shopper, signer: CountingSigner) -> None:
     """One nonce was ever signed, one payment settled, one credit given."""
     assert len({authorization.nonce for authorization in signer.authorizations}) == 1
@@ -159,6 +201,15 @@ BAD_ENVELOPE = FaultRule(
         [FaultRule("status", "/x402/top-up", nth=2, value={"status": 429, "headers": {"Retry-After": "7"}})],
         [FaultRule("settlement_failed", "/x402/top-up", nth=2)],
         [FaultRule("garbage", "/x402/top-up", nth=2)],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 200, "body": "<html>Welcome to this hotel</html>"})],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 200, "body": {"success": True}})],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 200, "body": {
+            "success": True, "data": {"walletAddress": "0x" + "ab" * 20, "amountCredited": 5, "newBalance": 5}}})],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 200, "headers": {
+            "PAYMENT-RESPONSE": header_json({"success": True, "network": BASE.caip2, "payer": "0x" + "ab" * 20,
+                                             "transaction": "0x" + "11" * 32})}})],
+        [FaultRule("status", "/x402/top-up", nth=2, value={"status": 200, "headers": {
+            "PAYMENT-RESPONSE": header_json({"success": True, "network": "eip155:1", "transaction": ""})}})],
         [FaultRule("no_receipt", "/x402/top-up", nth=2)],
         [FaultRule("redirect_after", "/x402/top-up", nth=2, value="http://127.0.0.1:9")],
         [FaultRule("status_after", "/x402/top-up", nth=2, value={"status": 402, "body": {"error": "SETTLEMENT_FAILED"}})],

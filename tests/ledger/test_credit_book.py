@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.ledger.desk import DOLLAR, NOON, ORIGIN, WALLET, SteppedClock, draw, new_job, pay, signed, top_up
-from x402_audio.errors import InsufficientBalance
+from x402_audio.errors import InsufficientBalance, PaymentUnsettled
 from x402_audio.ledger.book import Reading
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
@@ -108,11 +108,42 @@ def test_an_unexplained_fall_stops_spending_until_it_is_explained(ledger: Sqlite
 def test_our_own_top_up_explains_a_rise(ledger: SqliteLedger) -> None:
     agreed(ledger, 300)
     pay(ledger, top_up(500))
-    assert read(ledger, 300).trust == "agreed"
-    agreed(ledger, 300)
-    pay(ledger, top_up(500))
+    for _ in range(3):
+        late = read(ledger, 300)
+        assert (late.trust, late.available) == ("agreed", 3_000_000)
     shown = read(ledger, 800)
     assert (shown.trust, shown.available) == ("agreed", 8_000_000)
+
+
+@pytest.mark.parametrize("first", [[], [300], [300, 300]])
+@pytest.mark.parametrize("then", [[800], [800, 800], [850, 850]])
+def test_while_a_top_ups_credit_does_not_show_there_is_no_other(
+    ledger: SqliteLedger, first: list[int], then: list[int]
+) -> None:
+    """Whenever it was read: no balance before it, one that lacks it, a rise that holds more than it."""
+    for cents in first:
+        read(ledger, cents)
+    paid = pay(ledger, top_up(500))
+    if first:
+        read(ledger, 300)
+    with pytest.raises(PaymentUnsettled) as refused:
+        ledger.reserve(top_up(500), [])
+    assert refused.value.hold_id == paid
+    for cents in then:
+        read(ledger, cents)
+    assert ledger.hold(paid).delivered_at is not None
+    assert ledger.reserve(top_up(500), []).state == "reserved"
+    assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("by", ["row", "lifted"])
+def test_the_sellers_row_or_a_reconcile_shows_a_top_up_too(ledger: SqliteLedger, by: str) -> None:
+    hold = signed(ledger, top_up(500))
+    ledger.settle(hold, evidence="TOP_UP row", charge_id="row" if by == "row" else "")
+    if by == "lifted":
+        ledger.lift(WALLET, ORIGIN, "top-ups", "every top-up shows at the seller")
+    assert ledger.reserve(top_up(500), []).state == "reserved"
+    assert ledger.verify() == []
 
 
 def test_a_top_up_that_shows_ends_a_fall(ledger: SqliteLedger) -> None:
@@ -120,7 +151,6 @@ def test_a_top_up_that_shows_ends_a_fall(ledger: SqliteLedger) -> None:
     read(ledger, 200)
     pay(ledger, top_up(500))
     assert read(ledger, 200).trust == "fallen"
-    pay(ledger, top_up(500))
     ended = read(ledger, 700)
     assert (ended.trust, ended.fallen_by) == ("agreed", 0)
 

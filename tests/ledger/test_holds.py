@@ -227,6 +227,10 @@ def test_a_wallet_has_one_top_up_under_way_and_a_job_one_ever(ledger: SqliteLedg
         ledger.reserve(top_up(wallet=WALLET.upper().replace("X", "x")), [])
     assert refused.value.hold_id == first
     ledger.settle(first, evidence="receipt")
+    with pytest.raises(PaymentUnsettled) as unshown:
+        ledger.reserve(top_up(job_id="one"), [])
+    assert unshown.value.hold_id == first
+    ledger.deliver(first, "its credit shows")
     with pytest.raises(PaymentRefused):
         ledger.reserve(top_up(job_id="one"), [])
     second = signed(ledger, top_up(job_id="two"))

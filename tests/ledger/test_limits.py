@@ -177,7 +177,7 @@ def test_void_money_comes_back_at_once(ledger: SqliteLedger) -> None:
 
 def test_top_ups_and_payments_share_the_wallet_but_not_the_jobs(ledger: SqliteLedger) -> None:
     total, day, top = limit("wallet", "ever", 600), limit("jobs", "day", 100), limit("top-ups", "day", 500)
-    pay(ledger, top_up(500), total, day, top)
+    ledger.deliver(pay(ledger, top_up(500), total, day, top), "its credit shows")
     pay(ledger, wish(100), total, day, top)
     assert [one.spent for one in ledger.allowances([total, day, top])] == [6_000_000, DOLLAR, 5_000_000]
     with pytest.raises(BudgetExceeded) as refused:

@@ -43,6 +43,7 @@ class Paid:
     refunded: int = 0
     over: int = 0
     over_at: float = 0.0
+    shown: bool = False
 
     def concerns(self, bound: Limit) -> bool:
         purses = ("jobs", "wallet") if self.kind == "direct" else ("top-ups", "wallet")
@@ -93,7 +94,10 @@ class Books(RuleBasedStateMachine):
     def blocked(self, new: Paid) -> bool:
         live = ("reserved", "signed")
         if new.kind == "topup":
-            return any(one.kind == "topup" and one.state in live for one in self.paid)
+            return any(
+                one.kind == "topup" and (one.state in live or (one.state == "settled" and not one.shown))
+                for one in self.paid
+            )
         return new.job is not None and any(
             one.job == new.job
             and (one.state in (*live, "presumed") or (one.state == "settled" and one.refunded < one.cents))
@@ -131,14 +135,21 @@ class Books(RuleBasedStateMachine):
             self.ledger.depart(one.id, b"header")
             one.state = "signed"
 
-    @rule(pick=st.integers(0, 99))
-    def settle(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 99), row=st.sampled_from(["", "row"]))
+    def settle(self, pick: int, row: str = "") -> None:
         if one := self.some(("signed", "presumed"), pick):
-            done = self.ledger.settle(one.id, evidence="receipt")
+            done = self.ledger.settle(one.id, evidence="receipt", charge_id=row)
+            one.shown = bool(row)
             assert done.resolved_at is not None
             if one.state == "signed":
                 one.counted_at = done.resolved_at
             one.state = "settled"
+
+    @rule(pick=st.integers(0, 99))
+    def show(self, pick: int) -> None:
+        if one := self.some(("settled",), pick):
+            self.ledger.deliver(one.id, "its credit shows")
+            one.shown = True
 
     @rule(pick=st.integers(0, 99))
     def void(self, pick: int) -> None:
@@ -224,6 +235,8 @@ def test_a_long_life_keeps_to_the_model(seed: int) -> None:
             getattr(books, end)(dice.randrange(99))
         books.pass_time(dice.choice(steps))
         books.totals_are_sums_of_their_entries()
+        if dice.random() < 0.7:
+            books.show(dice.randrange(99))
         if dice.random() < 0.1:
             books.lift()
             books.sweep()

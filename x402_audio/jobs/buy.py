@@ -28,11 +28,10 @@ from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.direct import buy_direct
 from x402_audio.payment.draw import Draw, Drawn, draw_credit
 from x402_audio.payment.evidence import charges
-from x402_audio.payment.pay import unsettled
+from x402_audio.payment.pay import proof_in, unsettled
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import read_ledger
 from x402_audio.payment.session import answer_of
-from x402_audio.protocol.payload import read_settlement
 from x402_audio.providers.prices import size_of
 from x402_audio.providers.provider import Queued, Refused, Shortfall, Unclear
 
@@ -74,8 +73,7 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             )
         raise desk.provider.error_of(answer, "queue")
     outcome = desk.provider.read_queued(answer)
-    settlement = read_settlement(dict(bought.response.headers))
-    moved = settlement.transaction[:80] if settlement is not None and settlement.success else ""
+    moved = proof_in(bought.hold, bought.response) or ""
     if isinstance(outcome, Queued):
         evidence = "settlement response and queue_id" if moved else "queue_id given"
         return (yield from _book_queued(desk, job, bought.hold, outcome, evidence, moved))

@@ -19,6 +19,7 @@ from x402_audio.payment.pay import Payer
 from x402_audio.payment.prepaid import (
     Account,
     TopUp,
+    await_credit,
     explain_rise,
     finish_top_up,
     read_in_turn,
@@ -86,6 +87,8 @@ def _top_up(
                 if desk.clock.monotonic() >= end:
                     raise _neighbour_unknown(other, needed, missing) from None
                 yield from sleep(1.0 + desk.jitter())
+            if other.state == "settled" and other.delivered_at is None:
+                yield from await_credit(account, other)
         else:
             return (yield from _reading(desk, account, job, needed))
         reading = yield from _reading(desk, account, job, needed, fresh_s=0.0)

@@ -153,10 +153,8 @@ def _read_again(
     gap = Usdc(reading.fallen_by - unknown)
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
     if not any(difference.kind == "missing top-up" for difference in differences):
-        why = yield from call(lambda: ledger.suspended(account.wallet, account.origin, "top-ups"))
-        if why is not None:
-            lifted = "every top-up shows at the seller"
-            yield from call(lambda: ledger.lift(account.wallet, account.origin, "top-ups", lifted))
+        lifted = "every top-up shows at the seller"
+        yield from call(lambda: ledger.lift(account.wallet, account.origin, "top-ups", lifted))
     if reading.trust != "fallen" or gap <= TOLERANCE:
         return []
     text = f"the balance is {reading.balance}, {gap} less than our books and the seller's own rows say"

@@ -318,7 +318,7 @@ class Ledger(Protocol):
         frozen (Frozen); seller stopped (PaymentRefused); epoch of the job (JobTakenOver); at most one live
         job-paying hold per job and no new one while the job has a settled, presumed or unresolved one that was not
         voided or refunded (PaymentUnsettled); for `topup`: none suspended here (PaymentRefused), no live one of the
-        wallet (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
+        wallet and none here whose credit has not shown (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
         writing a provisional pin; label rule; every effective limit (BudgetExceeded); for `credit`: a trusted reading
         no older than 60 s whose `available` covers amount + floor, or whose DIEM covers it (InsufficientBalance);
         above an `unasked` threshold, or 20 % above the lowest price of 30 days for the same origin, model and size:
@@ -358,8 +358,8 @@ class Ledger(Protocol):
     ) -> Hold:
         """The money moved (never fenced). Pin becomes firm; secret row removed.
 
-        From signed or presumed, and from reserved too: evidence is booked whatever we believed. Raises
-        AlreadyResolved.
+        From signed or presumed, and from reserved too: evidence is booked whatever we believed. A top-up is delivered
+        when its credit shows: by the seller's row (`charge_id`), by a balance, or by `deliver`. Raises AlreadyResolved.
         """
 
     def void(self, hold_id: str, *, evidence: str, unsigned: bool = False) -> Hold:

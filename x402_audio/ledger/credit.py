@@ -28,6 +28,8 @@ class Standing:
     books: Usdc
     trust: Trust
     fallen_by: Usdc = ZERO
+    shows_credit: bool = False
+    """Our own top-ups that had not shown before are in this balance."""
 
 
 def judge(
@@ -42,22 +44,21 @@ def judge(
     """Compare a reading with the books.
 
     drawn_since: draws that settled after the previous reading. may_lag: settled draws the seller may not show yet.
-    undecided: live holds that may or may not have drawn. credited_since: our own top-ups settled after the previous
-    reading, shown or not yet. All atomic units.
+    undecided: live holds that may or may not have drawn. credited_since: our own top-ups that the previous reading does
+    not hold for sure, shown by now or not yet. All atomic units.
     """
+    expected = ZERO if previous is None else previous.books - drawn_since
+    shown = balance >= expected + credited_since - undecided - TOLERANCE
     if previous is None:
-        return Standing(balance, "unconfirmed")
-    expected = previous.books - drawn_since
+        return Standing(balance, "unconfirmed", shows_credit=shown)
     if expected - undecided - TOLERANCE <= balance <= expected + may_lag + credited_since + TOLERANCE:
-        shown = balance >= expected + credited_since - undecided - TOLERANCE
         books = expected + credited_since if shown else expected
-        still_fallen = previous.trust == "fallen" and not (credited_since and shown)
-        return Standing(
-            books, "fallen" if still_fallen else "agreed", previous.fallen_by if still_fallen else ZERO
-        )
+        if previous.trust == "fallen" and not (credited_since and shown):
+            return Standing(books, "fallen", previous.fallen_by, shows_credit=shown)
+        return Standing(books, "agreed", shows_credit=shown)
     if balance < expected and previous.trust in ("agreed", "fallen"):
         return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
-    return Standing(balance, "unconfirmed")
+    return Standing(balance, "unconfirmed", shows_credit=shown)
 
 
 def available(balance: Usdc, books: Usdc, *, drawn_since: Usdc, undecided: Usdc) -> Usdc:

@@ -27,8 +27,13 @@ _DRAWN: Final = (
 )
 _CREDITED: Final = (
     "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
-    " AND wallet = ? AND origin = ? AND resolved_at >= ?"
+    " AND wallet = ? AND origin = ? AND (resolved_at >= ? OR delivered_at IS NULL)"
 )
+_NOT_SHOWN: Final = (
+    "SELECT id, amount FROM hold WHERE kind = 'topup' AND state = 'settled'"
+    " AND wallet = ? AND origin = ? AND delivered_at IS NULL"
+)
+_SHOWN: Final = "UPDATE hold SET delivered_at = ? WHERE id = ?"
 # `+` keeps SQLite from any index but that of the job: unfinished jobs are few, settled holds may be a million.
 _LATE: Final = (
     "SELECT coalesce(sum(hold.amount), 0) FROM job CROSS JOIN hold ON hold.job_id = job.id"
@@ -63,8 +68,10 @@ class CreditVerbs:
                 drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
                 may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
-                credited_since=ZERO if previous is None else _sum(tx, _CREDITED, wallet, origin, previous.read_at),
+                credited_since=_sum(tx, _CREDITED, wallet, origin, tx.now if previous is None else previous.read_at),
             )  # fmt: skip
+            if judged.shows_credit:
+                top_ups_shown(tx, wallet, origin, "its credit shows in the balance")
             return _keep(tx, wallet, origin, balance, diem, judged, tx.now, minimum_top_up, "read")
 
     def distrust_reading(self, wallet: str, origin: str, why: str) -> None:
@@ -100,6 +107,14 @@ def reading_in(view: View, wallet: str, origin: str) -> Reading | None:
     if row is None:
         return None
     return _standing_now(view, wallet, origin, row)
+
+
+def top_ups_shown(tx: Transaction, wallet: str, origin: str, why: str) -> None:
+    """Every settled top-up there is served: another may be made when it is needed."""
+    for hold_id, amount in tx.all(_NOT_SHOWN, (wallet, origin)):
+        tx.run(_SHOWN, (tx.now, hold_id))
+        changed = {"delivered_at": tx.now}
+        tx.event(wallet, f"hold:{hold_id}", "settled", "settled", amount=amount, why=why, set=changed)
 
 
 def check_credit(tx: Transaction, wish: Reserve) -> None:

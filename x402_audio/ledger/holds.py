@@ -38,6 +38,7 @@ _BLOCKING: Final = (
     " AND (state <> 'settled' OR refunded < amount) ORDER BY created_at LIMIT 1"
 )
 _LIVE_TOPUP: Final = f"{SELECT_HOLD} WHERE wallet = ? AND kind = 'topup' AND state IN ('reserved', 'signed')"
+_TOPUP_NOT_SHOWN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled' AND delivered_at IS NULL"
 _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
 _ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state = 'reserved' AND lease_until < ?"
 _JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
@@ -287,11 +288,12 @@ def settle_in(
 ) -> Hold:
     """Settle within a transaction that also does something else (a job becoming queued)."""
     _must_be(before, "reserved", "signed", "presumed")
+    served = delivered and (before.kind != "topup" or bool(charge_id))  # paid is not yet credited
     known = replace(
         before,
         transaction=transaction or before.transaction,
         charge_id=charge_id or before.charge_id,
-        delivered_at=before.delivered_at or (tx.now if delivered else None),
+        delivered_at=before.delivered_at or (tx.now if served else None),
     )
     return _end(tx, before, "settled", evidence=evidence, known=known)
 
@@ -374,6 +376,9 @@ def _check_topup(tx: Transaction, wish: Reserve) -> None:
     row = tx.one(_LIVE_TOPUP, (wish.wallet,))
     if row:
         raise _unsettled(hold_from(row), "another top-up of this wallet is under way")
+    row = tx.one(_TOPUP_NOT_SHOWN, (wish.wallet, wish.origin))
+    if row:
+        raise _unsettled(hold_from(row), "the credit of an earlier top-up does not show yet")
     row = tx.one(_TOPUP_OF_JOB, (wish.job_id,)) if wish.job_id is not None else None
     if row:
         raise PaymentRefused(f"the job {wish.job_id} had its top-up already ({row[0]})",

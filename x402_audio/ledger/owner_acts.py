@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from x402_audio.errors import PaymentRefused
+from x402_audio.ledger import credit_book, passphrase, payees, spending
 from x402_audio.ledger import limits as rules
-from x402_audio.ledger import passphrase, payees, spending
 from x402_audio.ledger.book import Allowance, Limit, Mark, Payee, Purse, Window
 from x402_audio.ledger.chain_of_events import digest, plain
 from x402_audio.ledger.database import Database, Transaction
@@ -157,8 +157,10 @@ class OwnerActs:
             tx.event(wallet, f"suspension:{origin}", "", "suspended", why=why, what=what)
 
     def lift(self, wallet: str, origin: str, what: What, why: str) -> None:
-        """See `Ledger.lift`. Nothing happens when it is not suspended."""
+        """See `Ledger.lift`. Nothing is lifted when it is not suspended."""
         with self._database.transaction() as tx:
+            if what == "top-ups":
+                credit_book.top_ups_shown(tx, wallet, origin, why)
             if tx.run(_LIFT, (wallet, origin, what)):
                 tx.event(wallet, f"suspension:{origin}", "suspended", "", why=why, what=what)
 

@@ -280,9 +280,8 @@ class Payer:
     # --- after
     def conclude(self, hold: Hold, response: httpx.Response) -> Flow[Hold]:
         """Book a delivered answer: settled with the seller's proof, or served and still to be proven."""
-        settlement = read_settlement(dict(response.headers))
-        if settlement is not None and settlement.success:
-            moved = settlement.transaction[:80]
+        moved = proof_in(hold, response)
+        if moved is not None:
             hold = yield from call(
                 lambda: self.ledger.settle(
                     hold.id, evidence="seller's settlement response", transaction=moved
@@ -304,6 +303,19 @@ class Payer:
             "resend": again,
         }  # fmt: skip
         self._notice(Notice("payment", text, hold.job_id or "", data))
+
+
+def proof_in(hold: Hold, response: httpx.Response) -> str | None:
+    """The transaction a settlement response names, "" when it names none; None unless it speaks of this very payment."""
+    said = read_settlement(dict(response.headers))
+    if said is None or not said.success:
+        return None
+    network = network_named(said.network)
+    if said.network and (network is None or network.caip2 != hold.network):
+        return None
+    if said.payer and said.payer.lower() != hold.wallet.lower():
+        return None
+    return said.transaction[:80]
 
 
 def unsettled(hold: Hold, why: str) -> PaymentUnsettled:

@@ -27,9 +27,9 @@ from x402_audio.ledger.credit import CHARGE_LAG_S, TOLERANCE
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
 from x402_audio.payment.evidence import charges, top_up_row
-from x402_audio.payment.pay import RESEND_MARGIN_S, Payer, Purchase, rejected, unsettled
+from x402_audio.payment.pay import RESEND_MARGIN_S, Payer, Purchase, proof_in, rejected, unsettled
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S, PaymentPolicy, choose_requirement
-from x402_audio.payment.session import SellerSession, unreachable
+from x402_audio.payment.session import SellerSession, answer_of, unreachable
 from x402_audio.protocol.payload import Envelope, read_settlement
 from x402_audio.providers.answers import retry_after_seconds
 from x402_audio.providers.provider import PrepaidSeller, Transaction
@@ -197,7 +197,7 @@ def top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: TopUp) -
         hold = yield from _send_top_up(account, payer, hold)
     finally:
         account.session.release(slot)
-    yield from _await_credit(account, hold)
+    yield from await_credit(account, hold)
     return hold
 
 
@@ -208,7 +208,7 @@ def finish_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
         hold = yield from _send_top_up(account, payer, hold)
     finally:
         account.session.release(slot)
-    yield from _await_credit(account, hold)
+    yield from await_credit(account, hold)
     return hold
 
 
@@ -280,8 +280,9 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
         except httpx.TransportError as error:
             problem = f"no answer to the top-up ({type(error).__name__})"
         else:
-            if response.status_code == 200 and _credited(response):
-                return (yield from _settle_by_answer(account, hold, response))
+            moved = _credited(account, hold, response)
+            if moved is not None:
+                return (yield from _settle_by_answer(account, hold, moved))
             problem = f"the seller answered the top-up with {response.status_code}"
             if response.status_code == 400 and not Envelope.from_json(hold.envelope).wrapped_again:
                 hold = yield from _rewrap(account, payer, hold)
@@ -303,7 +304,7 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
     found = yield from _shown_in_ledger(account, hold)
     if found is not None:
         return found
-    if response is not None and response.status_code < 500 and response.status_code != 429:
+    if response is not None and 400 <= response.status_code < 500 and response.status_code != 429:
         raise rejected(hold, response)
     raise unsettled(hold, problem)
 
@@ -322,14 +323,16 @@ def _payment_name(account: Account, name: str) -> str:
     return account.session.profile.payment if name == "PAYMENT-SIGNATURE" else name
 
 
-def _credited(response: httpx.Response) -> bool:
-    settlement = read_settlement(dict(response.headers))
-    return settlement is None or settlement.success
+def _credited(account: Account, hold: Hold, response: httpx.Response) -> str | None:
+    """The transaction (or "") of a 200 that speaks of this wallet's credit; None for any other page on the way."""
+    if response.status_code != 200:
+        return None
+    if read_settlement(dict(response.headers)) is not None:
+        return proof_in(hold, response)
+    return "" if account.seller.read_topped_up(answer_of(response), account.wallet) else None
 
 
-def _settle_by_answer(account: Account, hold: Hold, response: httpx.Response) -> Flow[Hold]:
-    settlement = read_settlement(dict(response.headers))
-    moved = settlement.transaction[:80] if settlement else ""
+def _settle_by_answer(account: Account, hold: Hold, moved: str) -> Flow[Hold]:
     hold = yield from call(
         lambda: account.ledger.settle(hold.id, evidence="the seller credited the top-up", transaction=moved)
     )
@@ -371,8 +374,8 @@ def _row_of(account: Account, hold: Hold) -> Flow[Transaction | None]:
     return top_up_row(hold, rows, others)
 
 
-def _await_credit(account: Account, hold: Hold) -> Flow[None]:
-    """Wait until the credit shows; else stop top-ups at this seller for every job and process."""
+def await_credit(account: Account, hold: Hold) -> Flow[None]:
+    """Wait until the credit of a settled top-up shows; else stop top-ups at this seller for every job and process."""
     end = account.clock.monotonic() + CREDIT_SHOWN_WITHIN_S
     before = yield from call(lambda: account.ledger.reading(account.wallet, account.origin))
     expected = (before.balance if before is not None else ZERO) + hold.amount - TOLERANCE
@@ -382,9 +385,10 @@ def _await_credit(account: Account, hold: Hold) -> Flow[None]:
         except X402AudioError:
             reading = None
         agreed = reading is not None and reading.trust == "agreed"
-        if reading is not None and agreed and reading.balance >= expected:
-            return
-        if agreed and (yield from _row_of(account, hold)) is not None:
+        shown = (yield from call(lambda: account.ledger.hold(hold.id))).delivered_at is not None
+        enough = reading is not None and reading.balance >= expected
+        if agreed and (shown or enough or (yield from _row_of(account, hold)) is not None):
+            yield from call(lambda: account.ledger.deliver(hold.id, "its credit shows"))
             return
         if account.clock.monotonic() >= end:
             break

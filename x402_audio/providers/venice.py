@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from x402_audio.clock import Clock, SystemClock
-from x402_audio.errors import ProtocolError, RequestInvalid, SellerError
+from x402_audio.errors import ProtocolError, RequestInvalid, SellerError, X402AudioError
 from x402_audio.flow import ANSWER_BYTES_MAX
 from x402_audio.jsontext import Json
 from x402_audio.money import ZERO, Usdc
@@ -150,6 +150,14 @@ class Venice:
 
     def charges_late(self, model: str) -> bool:
         return model not in CHARGED_WHEN_QUEUED
+
+    def read_topped_up(self, answer: Answer, wallet: str) -> bool:
+        """A page of a network on the way (a login, a proxy) is no word of the seller's."""
+        try:
+            self._wallet_data(answer, wallet, "top-up")
+        except X402AudioError:
+            return False
+        return True
 
     def read_balance(self, answer: Answer, wallet: str) -> Balance:
         """Raises ProtocolError for anything but a sane figure of this wallet, SellerError kinds for other statuses."""
