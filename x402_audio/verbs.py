@@ -29,13 +29,14 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, send, sleep
-from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, run_job
+from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, knowing_job, run_job
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import check_writable, shown
 from x402_audio.jobs.gate import PAID, top_ups_on
 from x402_audio.jobs.settle import reconcile
-from x402_audio.ledger.book import ENDED_JOBS, Allowance, Hold, JobRecord, NewJob
+from x402_audio.ledger.book import ENDED_JOBS, LIVE, Allowance, Hold, JobRecord, Ledger, NewJob
 from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.books import knowing
 from x402_audio.payment.inspect import inspect_answer
 from x402_audio.payment.policy import origin_of
 from x402_audio.payment.prepaid import TopUp, top_up, trusted_credit
@@ -274,7 +275,8 @@ class Verbs:
         text = JobOptions.from_json(job.options).changed(given).to_json()
         if text == job.options:
             return desk
-        return self._desk_of((yield from call(lambda: change_options(desk, job, text))))
+        changed = yield from knowing_job(desk, job.id, call(lambda: change_options(desk, job, text)))
+        return self._desk_of(changed)
 
     def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))
@@ -400,7 +402,13 @@ class Verbs:
             missing=wished, amount=wished, limits=(*desk.limits, *options.limits()), allowed=desk.top_ups_allowed,
             label=self._wiring.settings.label,
         )  # fmt: skip
-        return (yield from top_up(desk.account, desk.payer, desk.policy(options, None), wish))
+        since, ledger = self._wiring.ledger.now(), self._wiring.ledger
+        bought = top_up(desk.account, desk.payer, desk.policy(options, None), wish)
+        return (
+            yield from knowing(
+                bought, lambda: _top_ups(ledger, self._wiring.wallet, since), then="x402-audio reconcile"
+            )
+        )
 
     def transactions(self, limit: int, offset: int) -> Flow[TransactionPage]:
         desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
@@ -461,6 +469,14 @@ class Verbs:
         session = self._session(job.api_url)
         options = JobOptions.from_json(job.options)
         return self._wiring.desk("direct" if job.provider == "direct" else "venice", session, options)
+
+
+def _top_ups(ledger: Ledger, wallet: str, since: float) -> list[Hold]:
+    """Top-ups of the wallet that are new or still open."""
+    return [
+        hold for hold in ledger.holds(wallet=wallet, kind="topup")
+        if hold.created_at >= since or hold.state in LIVE
+    ]  # fmt: skip
 
 
 def _is_same(job: JobRecord, digest: str) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from x402_audio.errors import (
     AboveMaximum,
@@ -27,6 +28,7 @@ from x402_audio.errors import (
     JobTakenOver,
     JobTimedOut,
     JobUndecided,
+    LedgerError,
     ModelUnavailable,
     PaymentRefused,
     PaymentRejected,
@@ -43,6 +45,7 @@ from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
 from x402_audio.money import Usdc
+from x402_audio.payment.books import knowing
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.pay import RESEND_MARGIN_S
 from x402_audio.payment.session import answer_of, is_audio
@@ -50,6 +53,7 @@ from x402_audio.providers.catalog import check_request
 from x402_audio.providers.prices import agrees, price_of
 from x402_audio.providers.provider import AudioRequest, Gone, Processing, Refused, Shortfall, Track
 
+T = TypeVar("T")
 LEASE_S: Final = 240
 JOIN_EVERY_S: Final = 0.25
 PARKED_EVERY_S: Final = 5.0
@@ -68,6 +72,18 @@ def run_job(
 
     Raises the job's typed end, or JobTimedOut. With `wait_parked` a job parked for funds is waited for.
     """
+    walk = _walk(desk, job_id, until, chain, wait_parked)
+    return (yield from knowing_job(desk, job_id, walk))
+
+
+def knowing_job(desk: Desk, job_id: str, flow: Flow[T]) -> Flow[T]:
+    """Run a flow about a stored job: when the books fail in it, the error says what they know of the job's money."""
+    return (
+        yield from knowing(flow, lambda: desk.ledger.holds(job_id=job_id), then=f"x402-audio resume {job_id}")
+    )
+
+
+def _walk(desk: Desk, job_id: str, until: float, chain: ChainReader | None, wait_parked: bool) -> Flow[Track]:
     yield from call(desk.ledger.sweep)
     while True:
         job = None
@@ -78,7 +94,8 @@ def run_job(
                     return (yield from _steps(desk, job, until, chain, wait_parked))
             finally:
                 if job is not None:
-                    desk.ledger.release(job.id, job.epoch)
+                    with suppress(LedgerError):  # what ended the walk is what is told; a claim ends by itself
+                        desk.ledger.release(job.id, job.epoch)
                 _here.give_back(desk.place, job_id)
         joined = yield from _join(desk, job_id, until)
         if joined is not None:
@@ -149,7 +166,7 @@ def _steps(
         try:
             job = yield from _step(desk, job, until, chain, wait_parked, warnings)
         except X402AudioError as error:
-            stop = yield from _after_error(desk, job, error)
+            stop = yield from _booked_error(desk, job, error)
             broken += isinstance(stop, BadDownload) and stop.retry != "never"
             if isinstance(stop, BadDownload) and stop.retry != "never" and broken < DOWNLOAD_TRIES:
                 desk.tell("warning", f"{stop.message}; fetching it again", job)
@@ -478,6 +495,14 @@ PARK: Final[Mapping[type[X402AudioError], ParkedReason]] = {
     PaymentUnsettled: "unknown",
     PaymentRejected: "unknown",
 }
+
+
+def _booked_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402AudioError]:
+    """The error, booked; when the books cannot take it, whichever of the two says more of the money."""
+    try:
+        return (yield from _after_error(desk, job, error))
+    except LedgerError as failed:
+        return failed if error.money_moved == "no" else error
 
 
 def _after_error(desk: Desk, job: JobRecord, error: X402AudioError) -> Flow[X402AudioError]:

@@ -44,6 +44,7 @@ from x402_audio.flow import (
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
+from x402_audio.payment.books import knowing
 from x402_audio.payment.draw import Draw, Drawn, draw_credit
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
@@ -216,10 +217,16 @@ class X402Auth(httpx.Auth):
     # --- the one body
     def _flow(self, request: httpx.Request) -> Flow[None]:
         account = self._accounts.get(origin_of(request.url))
-        if account is not None:
-            yield from self._prepaid(request, account)
-        else:
-            yield from self._direct(request)
+        paid = self._prepaid(request, account) if account is not None else self._direct(request)
+        yield from knowing(paid, lambda: self._open_holds(request), then="send the same request again")
+
+    def _open_holds(self, request: httpx.Request) -> list[Hold]:
+        """What this purchase, or a top-up for it, has on its way."""
+        identity, _ = self._identity(request)
+        wallet = self._payer.wallet
+        opened = self._ledger.open_hold(wallet, identity)
+        top_ups = self._ledger.holds(wallet=wallet, kind="topup", states=("signed",))
+        return [*top_ups, *([] if opened is None else [opened])]
 
     def _direct(self, request: httpx.Request) -> Flow[None]:
         identity, digest = self._identity(request)

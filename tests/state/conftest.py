@@ -1,0 +1,31 @@
+"""Sellers, and disks that fail, for the tests of what bad luck does to the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.stage import OpenStage, Stage, open_stage
+from tests.state.disk import Disk, full_disk
+from x402_audio.sandbox import FaultRule
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """The disk below every ledger of this process."""
+    return full_disk(monkeypatch)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[OpenStage]:
+    """Opens sellers on free ports; `credit` is what the wallet has there."""
+    with ExitStack() as stack:
+
+        def open_one(*rules: FaultRule, **options: Any) -> Stage:
+            return stack.enter_context(open_stage(tmp_path, *rules, **options))
+
+        yield open_one
