@@ -31,6 +31,7 @@ MAY_KNOW = {
     "ledger": (*GROUND, "ledger"),
     "providers": (*GROUND, "providers"),
     "budget": (*GROUND, "ledger"),
+    "notify": (*GROUND, "ledger"),
     "reports": (*GROUND, *SELLER_CONTRACT),
     "payment": (*GROUND, "protocol", "ledger", *SELLER_CONTRACT, "budget", "reports", "payment"),
     "jobs": (*GROUND, "protocol", "ledger", *SELLER_CONTRACT, "payment", "jobs"),
@@ -38,8 +39,8 @@ MAY_KNOW = {
     "sandbox": ("jsontext", "money", "clock", "sandbox"),
     # The front: one file puts the rooms together, one says the verbs, one gives them a sync and an async face.
     "settings": (*GROUND, "ledger", "budget"),
-    "wiring": (*GROUND, *ROOMS, "budget", "settings"),
-    "verbs": (*GROUND, *ROOMS, "budget", "settings", "reports", "wiring"),
+    "wiring": (*GROUND, *ROOMS, "budget", "settings", "notify"),
+    "verbs": (*GROUND, *ROOMS, "budget", "settings", "notify", "reports", "wiring"),
     "client": (*GROUND, *ROOMS, "budget", "settings", "reports", "wiring", "verbs"),
     "cli": ("",),
     "__main__": ("cli",),

@@ -84,6 +84,7 @@ class _Front:
         return self._clock.monotonic() + timeout
 
     def _close_books(self) -> None:
+        self._wiring.still()
         if self._own_ledger:
             self._wiring.close()
 

@@ -19,6 +19,13 @@ NoticeKind = Literal[
     "completed",
     "parked",  # data: reason, missing_atomic
     "warning",
+    # what the owner should hear of; these are told to NOTIFY_COMMAND, too
+    "limit",  # used to four fifths; data: purse, scope, window, limit_atomic
+    "frozen",
+    "stopped",  # a seller, or top-ups there; data: origin, what
+    "overcharge",  # data: hold_id, amount_atomic
+    "approval",  # the owner is asked; data: approval_id, amount_atomic, origin, pay_to, purse
+    "unknown",  # a payment nobody knows the outcome of; data: hold_id, amount_atomic
 ]
 
 

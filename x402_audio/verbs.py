@@ -17,6 +17,7 @@ from typing import Final, TypedDict, Unpack, cast
 import httpx
 
 from x402_audio.errors import (
+    ApprovalWanted,
     ChainError,
     ConfigurationError,
     InsufficientBalance,
@@ -36,6 +37,7 @@ from x402_audio.jobs.gate import PAID, top_ups_on
 from x402_audio.jobs.settle import reconcile
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, Allowance, Hold, JobRecord, Ledger, NewJob
 from x402_audio.money import ZERO, Usdc
+from x402_audio.notify import unknown_payment
 from x402_audio.payment.books import knowing
 from x402_audio.payment.inspect import inspect_answer
 from x402_audio.payment.policy import origin_of
@@ -134,7 +136,8 @@ class Verbs:
             )
             alone = len(jobs) == 1 and not until_idle
             moved = False
-            for job in _in_turn(jobs, outcomes):
+            asked, approved = yield from call(self._asked_for)
+            for job in _in_turn(jobs, outcomes, approved):
                 slice_end = until if alone else min(until, clock.monotonic() + SLICE_S)
                 outcome = yield from self._work_one(job, slice_end, poll_interval)
                 moved = moved or outcome.track is not None or not _waits(outcome.error)
@@ -145,9 +148,16 @@ class Verbs:
             busy = [job for job in left if job.state != "parked"]
             if not left or clock.monotonic() >= until or (until_idle and not busy):
                 return list(outcomes.values())
-            if all(job.parked_reason in ("human", "owner") for job in left):
+            if all(job.parked_reason in ("human", "owner") and job.id not in asked for job in left):
                 return list(outcomes.values())
             yield from sleep(0.05 if moved or busy else min(2.0, max(0.0, until - clock.monotonic())))
+
+    def _asked_for(self) -> tuple[set[str | None], set[str | None]]:
+        """Jobs for which the owner's leave is asked or given, and those for which it is given."""
+        ledger = self._wiring.ledger
+        now, known = ledger.now(), ledger.approvals(states=("wanted", "granted"))
+        approved = {one.job_id for one in known if (one.expires_at or 0) > now}
+        return approved | {one.job_id for one in known if one.state == "wanted"}, approved
 
     def _work_one(self, job: JobRecord, until: float, poll_interval: float | None) -> Flow[Outcome]:
         try:
@@ -404,11 +414,16 @@ class Verbs:
         )  # fmt: skip
         since, ledger = self._wiring.ledger.now(), self._wiring.ledger
         bought = top_up(desk.account, desk.payer, desk.policy(options, None), wish)
-        return (
-            yield from knowing(
-                bought, lambda: _top_ups(ledger, self._wiring.wallet, since), then="x402-audio reconcile"
+        try:
+            return (
+                yield from knowing(
+                    bought, lambda: _top_ups(ledger, self._wiring.wallet, since), then="x402-audio reconcile"
+                )
             )
-        )
+        except X402AudioError as error:
+            if error.money_moved == "unknown":
+                self._wiring.tell(unknown_payment(error, f"a top-up of {wished}"))
+            raise
 
     def transactions(self, limit: int, offset: int) -> Flow[TransactionPage]:
         desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
@@ -501,11 +516,20 @@ def _check_job_id(job_id: str | None) -> None:
     )  # fmt: skip
 
 
-def _in_turn(jobs: Sequence[JobRecord], seen: Container[str]) -> list[JobRecord]:
-    """Who is looked at now. Of jobs that wait for the same credit the oldest (it has the first turn), and new ones."""
+def _in_turn(
+    jobs: Sequence[JobRecord], seen: Mapping[str, Outcome], approved: Container[str | None]
+) -> list[JobRecord]:
+    """Who is looked at now. Of jobs that wait for the same credit the oldest (it has the first turn), and new ones.
+
+    One that waits for its owner is looked at when its payment was approved, once unless it is asked for again.
+    """
     waiting: set[str] = set()
     chosen: list[JobRecord] = []
     for job in jobs:
+        if job.parked_reason == "owner" and job.id in approved:
+            if job.id not in seen or isinstance(seen[job.id].error, ApprovalWanted):
+                chosen.append(job)
+            continue
         if job.parked_reason in ("human", "owner"):
             continue
         if job.parked_reason == "funds" and job.resume_state not in PAID:

@@ -6,7 +6,7 @@ The only place that names concrete sellers. Everything is made when first needed
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal
 
@@ -17,12 +17,13 @@ from x402_audio.errors import ConfigurationError, InsufficientBalance, ProtocolE
 from x402_audio.flow import Flow, call, forget_locals
 from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.jsontext import read_json, write_json
-from x402_audio.ledger.book import Ledger
+from x402_audio.ledger.book import Event, Ledger
 from x402_audio.ledger.owner import this_owner
 from x402_audio.ledger.rates import Rates
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notices import Notice, OnNotice
+from x402_audio.notify import NEWS, Notifier, news_of
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.pay import Payer
 from x402_audio.payment.policy import PaymentPolicy, origin_of
@@ -68,6 +69,10 @@ class Wiring:
         self._chain: ChainReader | None = None
         self._said = False
         self._making = threading.RLock()
+        self._notifier = (
+            Notifier(settings.notify_command, on_failure=on_notice) if settings.notify_command else None
+        )
+        self._deaf: Callable[[], None] | None = None
 
     # --- made when first needed
     @property
@@ -75,7 +80,20 @@ class Wiring:
         with self._making:
             if self._ledger is None:
                 self._ledger = SqliteLedger(self.settings.ledger, clock=self.clock, random=self.random)
+            if self._deaf is None:
+                self._deaf = self._ledger.listen(self._heard)
             return self._ledger
+
+    def _heard(self, event: Event) -> None:
+        news = news_of(event)
+        if news is not None:
+            self.tell(news)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell whoever listens and, where it is news for the owner, the command of the settings."""
+        self.on_notice(notice)
+        if self._notifier is not None and notice.kind in NEWS:
+            self._notifier(notice)
 
     @property
     def rates(self) -> Rates:
@@ -266,6 +284,13 @@ class Wiring:
             self._chain.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    def still(self) -> None:
+        """Hear no more of the books, and wait a moment for news under way."""
+        if self._deaf is not None:
+            self._deaf()
+        if self._notifier is not None:
+            self._notifier.close()
 
     def _account_funds(self, session: SellerSession, price: Usdc) -> Flow[None]:
         """The gate of account mode: what the key may spend covers the price."""

@@ -29,6 +29,8 @@ COMMANDS = [
     "top-up",
     "transactions",
     "budget",
+    "approve",
+    "owner",
     "freeze",
     "unfreeze",
     "payees",
@@ -41,7 +43,7 @@ COMMANDS = [
     "sandbox",
     "demo",
 ]
-LATER = ("batch", "approve", "report", "mcp", "worker", "watch", "marketplace", "migrate")
+LATER = ("batch", "report", "mcp", "worker", "watch", "marketplace", "migrate")
 GLOBALS = (
     "--json",
     "--api-url",

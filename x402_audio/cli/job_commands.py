@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from x402_audio.cli.money_commands import track_report
 from x402_audio.cli.output import Report, error_fields, record, table, worst
+from x402_audio.cli.owner_commands import asking
 from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import hold_fields, job_fields, job_row, track_fields
 from x402_audio.cli.stage import Stage
@@ -54,9 +55,14 @@ def resume(stage: Stage) -> Report:
             raise UsageError("--use-suggestion, --output and --force want the ID of one job")
         return _resume_all(stage)
     with stage.client() as client:
-        track = client.resume(
-            args.id, timeout=args.timeout, poll_interval=args.poll_interval, use_suggestion=args.use_suggestion,
-            output=args.output, force=args.force or args.yes, wait_parked=args.wait,
+        track = asking(
+            stage,
+            client.ledger,
+            lambda: client.resume(
+                args.id, timeout=args.timeout, poll_interval=args.poll_interval, use_suggestion=args.use_suggestion,
+                output=args.output, force=args.force or args.yes, wait_parked=args.wait,
+            ),
+            lambda job_id: client.resume(job_id, timeout=args.timeout),
         )  # fmt: skip
         return track_report(stage, client, track)
 
@@ -72,11 +78,12 @@ def _resume_all(stage: Stage) -> Report:
             one.job_id: one.error for one in outcomes if one.error is not None and one.track is None
         }
         unfinished = client.jobs(unfinished=True)
+        asked = {one.job_id for one in client.ledger.approvals(states=("wanted",))}
         for job in unfinished:
             if job.wallet.lower() != client.wallet.lower():
                 stage.output.warn(f"{job.id} is left alone: it belongs to the wallet {job.wallet}")
             elif job.id not in errors and job.state == "parked":
-                errors[job.id] = _parked(job)
+                errors[job.id] = _parked(job, asked=job.id in asked)
         rows = [_outcome(client, job_id, tracks, errors) for job_id in [*tracks, *errors]]
     for job_id, error in errors.items():
         stage.output.say(f"{job_id}: {error.message} (exit {error.exit_code}; next: {error.next_step})")
@@ -96,14 +103,15 @@ def _outcome(
     return {"job_id": job_id, "state": state, "exitCode": error.exit_code, "error": error_fields(error)}
 
 
-def _parked(job: JobRecord) -> JobParked:
+def _parked(job: JobRecord, *, asked: bool = False) -> JobParked:
     """A job that waits for somebody, as an error with the exit code of its reason."""
     reason = job.parked_reason or "human"
     unknown = reason in ("unknown", "human")
     error = JobParked(
         f"parked({reason}): {job.last_error or 'it waits'}", job_id=job.id, queue_id=job.queue_id, reason=reason,
         money_moved="unknown" if unknown else "yes" if job.queue_id else "no", owner="reconcile" if unknown else "human",
-        next_step="run: x402-audio reconcile" if unknown else f"x402-audio resume {job.id}",
+        next_step="run: x402-audio reconcile" if unknown
+        else f"on a terminal, the owner may: x402-audio approve {job.id}" if asked else f"x402-audio resume {job.id}",
     )  # fmt: skip
     vars(error)["exit_code"] = _EXIT_OF_PARKED[reason]
     return error

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, cast
 from x402_audio.cli.output import Report, as_json_text, record, table, when
 from x402_audio.cli.owner import confirm
 from x402_audio.cli.parser import UsageError
-from x402_audio.cli.records import allowance_fields
+from x402_audio.cli.records import (
+    allowance_fields,
+    approval_fields,
+    approval_line,
+    is_nearly_used,
+    percent_used,
+    standing,
+)
 from x402_audio.cli.stage import Stage
 from x402_audio.errors import ConfigurationError, LedgerError
 from x402_audio.ledger.book import Limit, Payee, Purse, Window
@@ -30,16 +37,28 @@ def budget(stage: Stage) -> Report:
         allowances = client.budget()
         frozen = client.ledger.frozen()
         stopped = client.ledger.suspensions()
+        asked = standing(client.ledger)
+        marks = client.ledger.marks()
     rows = [
-        [name_of(one.limit), str(one.spent), str(one.held), str(one.left), when(one.returns_at)]
+        [
+            name_of(one.limit),
+            str(one.spent),
+            str(one.held),
+            str(one.left),
+            when(one.returns_at),
+            f"{percent_used(one)} % used" if is_nearly_used(one) else "",
+        ]
         for one in allowances
     ]
-    lines = table(rows, ("limit", "spent", "at risk", "left", "comes back"))
+    lines = table(rows, ("limit", "spent", "at risk", "left", "comes back", ""))
     if frozen is not None:
         lines.append(f"FROZEN: {frozen}")
+    lines += [approval_line(one) for one in asked]
     lines += [f"stopped: {what} at {origin}: {why}" for _, origin, what, why in stopped]
     result = {
         "limits": [allowance_fields(one) for one in allowances], "frozen": frozen,
+        "approvals": [approval_fields(one) for one in asked],
+        "marks": [{**record(one), "at": when(one.at)} for one in marks],
         "stopped": [{"wallet": w, "origin": o, "what": what, "why": why} for w, o, what, why in stopped],
     }  # fmt: skip
     return Report(result, lines)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from x402_audio.cli.output import Report, money, record, table, when
+from x402_audio.cli.owner_commands import asking
 from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import (
     budget_left,
@@ -17,7 +18,6 @@ from x402_audio.cli.records import (
     tightest,
     track_fields,
     usd_or_dash,
-    warn_of_limits,
 )
 from x402_audio.cli.stage import Stage
 from x402_audio.errors import AboveMaximum, BudgetExceeded, ConfigurationError, RequestInvalid
@@ -47,7 +47,13 @@ def generate(stage: Stage) -> Report:
     prompt = _prompt(stage)
     wishes = _job_wishes(stage)
     with stage.client() as client:
-        track = client.generate(prompt, model=stage.args.model, timeout=stage.args.timeout, **wishes)
+        args = stage.args
+        track = asking(
+            stage,
+            client.ledger,
+            lambda: client.generate(prompt, model=args.model, timeout=args.timeout, **wishes),
+            lambda job_id: client.resume(job_id, timeout=args.timeout),
+        )
         return track_report(stage, client, track)
 
 
@@ -65,7 +71,6 @@ def track_report(stage: Stage, client: AudioClient, track: Track) -> Report:
     for warning in track.warnings:
         stage.output.warn(warning)
     allowances = client.budget()
-    warn_of_limits(stage.output, allowances)
     if not stage.output.as_json and not stage.output.quiet and (sys.stderr.isatty() or stage.output.verbose):
         stage.output.say(f"cost       {track.cost}")
         stage.output.say(f"left       {tightest(allowances)}")
@@ -237,7 +242,8 @@ def balance(stage: Stage) -> Report:
 def top_up(stage: Stage) -> Report:
     """Pay credit in, once."""
     with stage.client() as client:
-        hold = client.top_up(stage.args.amount)
+        amount = stage.args.amount
+        hold = asking(stage, client.ledger, lambda: client.top_up(amount), lambda _: client.top_up(amount))
     in_transaction = f" in {hold.transaction}" if hold.transaction else ""
     return Report(hold_fields(hold), [f"topped up {hold.amount}{in_transaction}"])
 

@@ -206,13 +206,24 @@ def _add_owner(commands: Commands) -> None:
             "--purse", required=True, choices=("jobs", "top-ups", "wallet", "credit", "account")
         )
         change.add_argument(
-            "--window", required=True, choices=("payment", "job", "hour", "day", "month", "ever")
+            "--window",
+            required=True,
+            choices=("payment", "job", "hour", "day", "month", "ever", "unasked"),
+            help="unasked: above this the owner is asked first",
         )
         change.add_argument(
             "--scope", default="all", metavar="KIND:NAME", help="origin:, payee:, model: or label:"
         )
         if name == "set":
             change.add_argument("--amount", required=True, metavar="USD", type=usd)
+    approve = _command(
+        commands, "approve", "owner_commands:approve", "let one payment through, once (owner, on a terminal)"
+    )
+    approve.add_argument(
+        "id", nargs="?", metavar="ID", help="a job or an approval; without one: what is asked for"
+    )
+    owner = _command(commands, "owner", "owner_commands:owner", "whose leave is needed to spend more")
+    _command(_group(owner), "set", "owner_commands:owner_set", "set or change the passphrase (on a terminal)")
     freeze = _command(commands, "freeze", "ledger_commands:freeze", "stop everything that spends")
     freeze.add_argument("--why", default="frozen on the command line", metavar="TEXT")
     unfreeze = _command(

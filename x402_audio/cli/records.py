@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from x402_audio.cli.output import Output, money, record, when
+from x402_audio.cli.output import money, record, when
 from x402_audio.jsontext import read_json_object
-from x402_audio.ledger.book import Allowance, Hold, JobRecord
+from x402_audio.ledger.book import Allowance, Approval, Hold, JobRecord, Ledger
 from x402_audio.ledger.limits import name_of
+from x402_audio.ledger.spending import SOFT_PERCENT
 from x402_audio.money import Usdc
 from x402_audio.providers.provider import Track
 
-SOFT_PERCENT = 80
+ASKED_FOR_S = 86_400
 _HIDDEN = ("request", "options", "epoch", "digest")
 _WINDOWS = ("hour", "day", "month", "ever")
 
@@ -67,13 +68,42 @@ def track_fields(track: Track, state: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def approval_fields(approval: Approval) -> dict[str, object]:
+    """The owner's leave for one payment, asked or given, for programs."""
+    told = {
+        name: value for name, value in record(approval).items() if name not in ("purchase", "request_digest")
+    }
+    told["wanted_at"], told["expires_at"] = when(approval.wanted_at), when(approval.expires_at) or None
+    return told
+
+
+def standing(ledger: Ledger) -> list[Approval]:
+    """What is asked of the owner since a day at most, and what was given and neither used nor expired."""
+    now = ledger.now()
+    known = ledger.approvals(states=("wanted", "granted"))
+    return [
+        one for one in known
+        if (one.state == "wanted" and one.wanted_at > now - ASKED_FOR_S) or (one.expires_at or 0) > now
+    ]  # fmt: skip
+
+
+def approval_line(approval: Approval) -> str:
+    """The same as one line for people, with what to type."""
+    name = approval.job_id or approval.id
+    what = f"{approval.amount} from {approval.purse} at {approval.origin}"
+    if approval.state == "granted":
+        return f"approved until {when(approval.expires_at)}, not yet paid: {what} ({name})"
+    return f"asks the owner: {what}: {approval.why}; on a terminal: x402-audio approve {name}"
+
+
 def allowance_fields(allowance: Allowance) -> dict[str, object]:
     """One limit for programs: what it is, what is used, what is left, and when the oldest part returns."""
     limit = allowance.limit
     return {
         "purse": limit.purse, "window": limit.window, "scope": limit.scope, "source": limit.source,
         "name": name_of(limit), **money("limit", limit.amount), **money("spent", allowance.spent),
-        **money("held", allowance.held), **money("left", allowance.left),
+        **money("held", allowance.held), **money("left", allowance.left), "percent": percent_used(allowance),
+        "nearly_used": is_nearly_used(allowance),
         "returns_at": None if allowance.returns_at is None
         else datetime.fromtimestamp(allowance.returns_at, UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
@@ -93,17 +123,17 @@ def tightest(allowances: Iterable[Allowance]) -> str:
     return f"{least.left} of {name_of(least.limit)}"
 
 
-def warn_of_limits(output: Output, allowances: Sequence[Allowance]) -> None:
-    """Say which limits are used to four fifths or more."""
-    for one in allowances:
-        used = one.spent + one.held
-        if (
-            one.limit.amount > 0
-            and one.limit.window in _WINDOWS
-            and used * 100 >= one.limit.amount * SOFT_PERCENT
-        ):
-            percent = used * 100 // one.limit.amount
-            output.warn(f"{percent} % of {name_of(one.limit)} is used; {one.left} left")
+def percent_used(allowance: Allowance) -> int | None:
+    """How much of a limit over time is used, whole percent rounded down; None for one that is no such limit."""
+    if allowance.limit.window not in _WINDOWS or allowance.limit.amount == 0:
+        return None
+    return (allowance.spent + allowance.held) * 100 // allowance.limit.amount
+
+
+def is_nearly_used(allowance: Allowance) -> bool:
+    """Four fifths or more are used."""
+    percent = percent_used(allowance)
+    return percent is not None and percent >= SOFT_PERCENT
 
 
 def usd_or_dash(amount: Usdc | None) -> str:

@@ -41,8 +41,10 @@ class Terminal:
             self.money_moved = "unknown"
         if notice.kind in ("settled", "queued"):
             self.money_moved = "yes"
-        if notice.kind == "warning":
+        if notice.kind in ("warning", "limit", "stopped", "overcharge"):
             self._output.warn(notice.text)
+        elif notice.kind in ("frozen", "approval", "unknown"):
+            return  # said where the command ends
         elif self._mode == "bar":
             self._draw(notice)
         elif self._mode == "lines":

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from x402_audio.errors import (
     AboveMaximum,
+    ApprovalWanted,
     BadDownload,
     BudgetExceeded,
     ClockError,
@@ -43,6 +44,7 @@ from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_o
 from x402_audio.jobs.gate import PAID, still_missing, watch
 from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
+from x402_audio.ledger.approvals import refusal
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
 from x402_audio.money import Usdc
 from x402_audio.payment.books import knowing
@@ -57,12 +59,17 @@ T = TypeVar("T")
 LEASE_S: Final = 240
 JOIN_EVERY_S: Final = 0.25
 PARKED_EVERY_S: Final = 5.0
+LEAVE_EVERY_S: Final = 1.0
 COMPLETE_TRIES: Final = 3
 DOWNLOAD_TRIES: Final = 4
 JOB_LIFE_S: Final = 24 * 3600
 FAULT_GAP_S: Final = 60
 FAULT_PATIENCE_S: Final = 10 * 60
 """A retrieve that answers 5xx for this long is the job's failure."""
+
+
+WAITED_FOR: Final = (InsufficientBalance, ApprovalWanted)
+"""What the one who waits for a parked job waits for."""
 
 
 def run_job(
@@ -171,7 +178,7 @@ def _steps(
             if isinstance(stop, BadDownload) and stop.retry != "never" and broken < DOWNLOAD_TRIES:
                 desk.tell("warning", f"{stop.message}; fetching it again", job)
                 pause = 0.5 * 2**broken
-            elif wait_parked and isinstance(stop, InsufficientBalance) and desk.clock.monotonic() < until:
+            elif wait_parked and isinstance(stop, WAITED_FOR) and desk.clock.monotonic() < until:
                 pause = min(PARKED_EVERY_S, until - desk.clock.monotonic())
             else:
                 raise stop from None
@@ -407,6 +414,8 @@ def _unpark(
                     lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + PARKED_EVERY_S)
                 )
                 yield from sleep(min(PARKED_EVERY_S, max(0.0, until - desk.clock.monotonic())))
+        case "owner" if wait_parked:
+            yield from _await_leave(desk, job, until)
         case "human":
             raise JobUndecided(
                 f"{job.id} waits for a person: {job.last_error or 'its outcome cannot be decided'}",
@@ -417,6 +426,15 @@ def _unpark(
     return (
         yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes))
     )
+
+
+def _await_leave(desk: Desk, job: JobRecord, until: float) -> Flow[None]:
+    """Wait while the owner is asked for this job. Raises ApprovalWanted when the waiting ends first."""
+    while asked := (yield from call(lambda: desk.ledger.approvals(job_id=job.id, states=("wanted",)))):
+        if desk.clock.monotonic() >= until:
+            raise refusal(asked[-1])
+        yield from call(lambda: desk.ledger.wake(job.id, job.epoch, desk.clock.now() + LEAVE_EVERY_S))
+        yield from sleep(min(LEAVE_EVERY_S, max(0.0, until - desk.clock.monotonic())))
 
 
 def take_up_unknown(

@@ -131,12 +131,25 @@ def want(database: Database, wanted: Approval) -> ApprovalWanted:
         if asked is None:
             asked = replace(wanted, id=tx.new_id("a"), wanted_at=tx.now)
             _insert(tx, asked)
+    return refusal(asked)
+
+
+def refusal(asked: Approval) -> ApprovalWanted:
+    """The refusal that says what the owner is asked for and what to type."""
     name = asked.job_id or asked.id
     return ApprovalWanted(
         f"the owner is asked first: {asked.why}",
         approval_id=asked.id, job_id=asked.job_id, amount=int(asked.amount), pay_to=asked.pay_to, purse=asked.purse,
         origin=asked.origin, next_step=f"on a terminal, the owner may: x402-audio approve {name}",
     )  # fmt: skip
+
+
+def forget_asked(tx: Transaction, wish: Reserve) -> None:
+    """The payment is under way: whatever was asked for it is not asked any more."""
+    for row in tx.all(_OF_PURCHASE, (_purchase_of(wish), "wanted")):
+        known = _approval(row)
+        if known.kind == wish.kind or wish.kind != "topup":
+            _change(tx, known, replace(known, state="dropped"))
 
 
 def remember_size(tx: Transaction, wish: Reserve, hold_id: str) -> None:

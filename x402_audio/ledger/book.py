@@ -524,8 +524,8 @@ class Ledger(Protocol):
 
     def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]: ...
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Tell every event of this object's own transactions, after it is durable."""
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Tell every event of this object's own transactions, after it is durable; what is returned ends that."""
 
     def verify(self) -> list[Finding]:
         """Replay the events against I1-I12 and the tables; an empty list is clean."""

@@ -154,13 +154,14 @@ class Database:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             for event in tx.events:
                 listener(event)
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Tell every event of this object's own transactions, after its commit."""
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Tell every event of this object's own transactions, after its commit; what is returned ends that."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     @contextmanager
     def reading(self) -> Iterator[View]:

@@ -103,6 +103,7 @@ class HoldVerbs:
             why = approvals.reasons(tx, wish, room.asks)
             approval = approvals.spend(tx, wish, why, hold_id) if why else None
             hold = _insert(tx, hold_id, wish, room, approval)
+            approvals.forget_asked(tx, wish)
             spending.mark(tx, room.nearly_used)
             if wish.job_id is not None and wish.kind != "topup":
                 _job_follows(tx, wish.job_id, ("planned", "quoted"), "reserved")

@@ -68,8 +68,8 @@ class Room:
     scopes: tuple[str, ...]
     asks: Limit | None
     """The smallest amount above which the owner is asked."""
-    nearly_used: tuple[Limit, ...]
-    """Limits over time that this wish uses to four fifths or more."""
+    nearly_used: tuple[tuple[Limit, int], ...]
+    """Limits over time of which this wish leaves a fifth or less, and what is used of each then."""
 
 
 def effective(tx: View, given: Sequence[Limit]) -> list[Limit]:
@@ -97,10 +97,8 @@ def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
     used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concerned}}
     for limit in concerned:
         _check(tx, limit, wish, used[limit.purse, limit.scope])
-    nearly = tuple(
-        limit for limit in concerned if _nearly_used(limit, used[limit.purse, limit.scope], wish.amount)
-    )
-    return Room(concerned, tracked(tx, scopes), asks, nearly)
+    after = [(limit, _in_use(limit, used[limit.purse, limit.scope]) + wish.amount) for limit in concerned]
+    return Room(concerned, tracked(tx, scopes), asks, tuple(one for one in after if _nearly_used(*one)))
 
 
 def _looks_at(limit: Limit, purses: Sequence[Purse]) -> bool:
@@ -108,21 +106,25 @@ def _looks_at(limit: Limit, purses: Sequence[Purse]) -> bool:
     return limit.purse in purses or (limit.window == "unasked" and limit.purse == "jobs")
 
 
-def _nearly_used(limit: Limit, used: Use, amount: int) -> bool:
-    if limit.window in ("payment", "job") or limit.amount == 0:
-        return False
-    return (used.spent(limit.window) + used.held + amount) * 100 >= limit.amount * SOFT_PERCENT
+def _in_use(limit: Limit, used: Use) -> int:
+    return used.spent(limit.window) + used.held
 
 
-def mark(tx: Transaction, limits: Sequence[Limit]) -> None:
+def _nearly_used(limit: Limit, used: int) -> bool:
+    if limit.purse == "top-ups" and limit.source == "default":
+        return False  # the day's default is one top-up: to name it with each would warn of nothing
+    return limit.window not in ("payment", "job") and used * 100 >= limit.amount * SOFT_PERCENT > 0
+
+
+def mark(tx: Transaction, nearly_used: Sequence[tuple[Limit, int]]) -> None:
     """Write down that limits are used to four fifths: once a window, and anew when the limit itself was changed."""
-    for limit in limits:
+    for limit, used in nearly_used:
         key = (limit.purse, limit.scope, limit.window)
         row = tx.one(_MARKED, key)
         if row is None or row[0] != limit.amount or row[1] < _window_start(limit, tx.now):
             tx.run(_MARK, (*key, limit.amount, tx.now))
             tx.event("", "mark", "", "used", amount=limit.amount, key=list(key), source=limit.source,
-                     why=f"{SOFT_PERCENT} % of {rules.name_of(limit)} is used")  # fmt: skip
+                     why=f"{used * 100 // limit.amount} % of {rules.name_of(limit)} is used; {Usdc(limit.amount - used)} left")  # fmt: skip
 
 
 def _window_start(limit: Limit, now: float) -> float:

@@ -63,9 +63,9 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
             rows = view.all(f"{SELECT_EVENT} WHERE {' AND '.join(words)} ORDER BY seq", values)
         return [event_from(row) for row in rows]
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """See `Ledger.listen`."""
-        self._database.listen(listener)
+        return self._database.listen(listener)
 
     def verify(self) -> list[Finding]:
         """See `Ledger.verify`."""
