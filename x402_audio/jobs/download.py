@@ -107,6 +107,8 @@ def shown(path: Path) -> str:
 
 
 def _check_place(target: Path, *, force: bool) -> None:
+    if b"\0" in os.fsencode(target):
+        raise ValueError
     if target.is_dir():
         raise ConfigurationError(f"{shown(target)} is a folder", next_step="name a file with --output")
     if target.exists() and not force:

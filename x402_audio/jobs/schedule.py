@@ -6,6 +6,8 @@ from typing import Final
 
 FIRST_POLL_S: Final = 2.0
 POLL_MIN_S: Final = 2.0
+POLL_MAX_S: Final = 300.0
+"""However long the seller says it will take: one odd answer must not put the track out of reach."""
 AFTER_ESTIMATE_S: Final = (3.0, 5.0)
 SPACING_S: Final = 0.56
 """Between two retrieves of one wallet: 90 % of 120 a minute."""
@@ -31,7 +33,7 @@ def next_poll(
     low, high = AFTER_ESTIMATE_S
     late = low + (high - low) * jitter
     left = average_s - elapsed_s if average_s is not None and elapsed_s is not None else None
-    wish = late if left is None or left <= 0 else max(POLL_MIN_S, left)
+    wish = late if left is None or left <= 0 else min(max(POLL_MIN_S, left), POLL_MAX_S)
     return max(wish, waiting * SPACING_S)
 
 
