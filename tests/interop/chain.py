@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +129,20 @@ class LocalChain:
         self.rpc("evm_increaseTime", hex(seconds))
         self.mine(1 + FINAL_AFTER_BLOCKS)
 
+    @contextmanager
+    def unmined(self) -> Iterator[None]:
+        """Meanwhile transactions wait; afterwards they are mined."""
+        self.rpc("evm_setAutomine", False)
+        try:
+            yield
+        finally:
+            self.rpc("evm_setAutomine", True)
+            self.mine()
+
+    def take_back(self, blocks: int) -> None:
+        """The newest blocks never were."""
+        self.rpc("anvil_rollback", blocks)
+
     def newest(self) -> tuple[int, int]:
         """(number, Unix seconds) of the newest block."""
         block = self.rpc("eth_getBlockByNumber", "latest", False)
@@ -195,9 +210,7 @@ class LocalChain:
     def _send(self, data: str) -> bool:
         """A transaction of the faucet's to the token, mined. Whether it went through."""
         call = {"from": FAUCET, "to": USDC, "data": data, "gas": hex(500_000)}
-        sent = self.rpc("eth_sendTransaction", call)
-        self.mine()
-        return bool(self.rpc("eth_getTransactionReceipt", sent)["status"] == "0x1")
+        return bool(self.rpc("eth_sendTransactionSync", call)["status"] == "0x1")
 
     def _view(self, data: str) -> str:
         return str(self.rpc("eth_call", {"to": USDC, "data": data}, "latest"))

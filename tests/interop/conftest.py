@@ -35,6 +35,18 @@ class Wallet:
     address: str
 
 
+def open_facilitator(chain: LocalChain, home: Path, gas_key: str, *, patience_s: float = 30) -> Peer:
+    """The official SDK's facilitator on a chain. patience_s: how long it waits for a transaction to be mined."""
+    how = {"GAS_KEY": gas_key, "RPC_URL": chain.url, "PATIENCE_S": str(patience_s)}
+    return Peer(python_module("sdk_facilitator"), home, **how)
+
+
+def open_sdk_shop(facilitator: str, home: Path) -> Peer:
+    """A shop on the official SDK's middleware (version 2)."""
+    how = {"FACILITATOR": facilitator, "PAY_TO": PAYEE, "PRICE": f"${PRICE / 1_000_000}"}
+    return Peer(python_module("sdk_seller"), home, **how)
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home folder of everything that is started here."""
@@ -63,26 +75,31 @@ def open_chain(home: Path) -> Iterator[Callable[..., LocalChain]]:
 
 
 @pytest.fixture
-def wallet(request: pytest.FixtureRequest, chain: LocalChain) -> Wallet:
+def funds() -> int:
+    """What the wallet starts with; a test may say otherwise by a parameter of this name."""
+    return FUNDS
+
+
+@pytest.fixture
+def wallet(request: pytest.FixtureRequest, chain: LocalChain, funds: int) -> Wallet:
     """A wallet nobody else uses, with a thousand USDC."""
     key = "0x" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()
     made = Wallet(key, LocalSigner.from_hex(key).address)
-    chain.mint(made.address, FUNDS)
+    chain.mint(made.address, funds)
     return made
 
 
 @pytest.fixture(scope="session")
 def facilitator(base: LocalChain, home: Path) -> Iterator[str]:
     """Where the official SDK's facilitator answers; it verifies and settles both versions on the chain."""
-    with Peer(python_module("sdk_facilitator"), home, GAS_KEY=GAS_KEYS[0], RPC_URL=base.url) as running:
+    with open_facilitator(base, home, GAS_KEYS[0]) as running:
         yield running.url
 
 
 @pytest.fixture(scope="session")
 def sdk_shop(facilitator: str, home: Path) -> Iterator[str]:
     """Where a shop on the official SDK's middleware answers (version 2)."""
-    shop = python_module("sdk_seller")
-    with Peer(shop, home, FACILITATOR=facilitator, PAY_TO=PAYEE, PRICE=f"${PRICE / 1_000_000}") as running:
+    with open_sdk_shop(facilitator, home) as running:
         yield running.url
 
 

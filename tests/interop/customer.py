@@ -45,23 +45,20 @@ class Customer:
         said = self._capsys.readouterr()
         return Ended(code, json.loads(said.out), said.err)
 
-    def run_apart(self, *words: str) -> Ended:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         """One command line in a process of its own, as a person starts it."""
         command = [sys.executable, "-m", "x402_audio", *words, "--json"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-        return Ended(ended.returncode, json.loads(ended.stdout), ended.stderr)
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def generate(
-        self, api_url: str, *, job_id: str = "track", prompt: str = PROMPT, apart: bool = False
-    ) -> Ended:
+    @staticmethod
+    def wait_for(process: subprocess.Popen[str]) -> Ended:
+        out, err = process.communicate(timeout=60)
+        return Ended(process.returncode, json.loads(out), err)
+
+    def generate(self, api_url: str, *, job_id: str = "track", prompt: str = PROMPT) -> Ended:
         """Buy three seconds of sound from a direct seller."""
-        words = (
-            "generate", prompt, "--model", "elevenlabs-music", "--duration", "3", "--max-price", "1",
-            "--provider", "direct", "--api-url", api_url, "--job-id", job_id, "--output", f"{job_id}.wav",
-            "--poll-interval", "0.05", "--timeout", "20",
-        )  # fmt: skip
-        return (self.run_apart if apart else self.run)(*words)
+        return self.run(*buying(api_url, job_id, prompt))
 
     def resume(self, api_url: str, job_id: str = "track") -> Ended:
         words = ("--provider", "direct", "--api-url", api_url, "--poll-interval", "0.05", "--timeout", "20")
@@ -76,3 +73,14 @@ class Customer:
             "authorizations"
         ]
         return found
+
+
+def buying(
+    api_url: str, job_id: str = "track", prompt: str = PROMPT, *, provider: str = "direct"
+) -> tuple[str, ...]:
+    """The words that buy three seconds of sound."""
+    return (
+        "generate", prompt, "--model", "elevenlabs-music", "--duration", "3", "--max-price", "1",
+        "--provider", provider, "--api-url", api_url, "--job-id", job_id, "--output", f"{job_id}.wav",
+        "--poll-interval", "0.05", "--timeout", "20",
+    )  # fmt: skip

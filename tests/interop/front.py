@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from typing import Literal
 
 import httpx
@@ -22,13 +23,14 @@ class Front(Door):
     """One door before one shop.
 
     remembers: the same payment gets the same answer again, as from a seller that keeps its answers; else the shop is
-    asked again, and most shops find the nonce used. elsewhere: where a redirect points.
+    asked again, and most shops find the nonce used. elsewhere: where a redirect points. struck: an answer was lost.
     """
 
     def __init__(self, shop: str, *, remembers: bool, elsewhere: str = "") -> None:
         super().__init__()
         self.fault: Fault | None = None
         self.strikes = 0
+        self.struck = threading.Event()
         self.seen: list[Asked] = []
         self._shop = shop
         self._remembers = remembers
@@ -58,6 +60,7 @@ class Front(Door):
             if asked.payment not in self._settled or not self.strikes:
                 return told
             self.strikes -= 1
+            self.struck.set()
         return self._lose(asked, told)
 
     def _ask_shop(self, asked: Asked) -> Told:

@@ -1,6 +1,7 @@
 """A facilitator: the official SDK's, both versions, over HTTP. Verifies and settles on the chain of RPC_URL.
 
-Run in the foreign packages' environment; takes GAS_KEY and RPC_URL from its own.
+Run in the foreign packages' environment; takes GAS_KEY, RPC_URL and PATIENCE_S (how long it waits for a transaction to
+be mined) from its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from x402.schemas.helpers import parse_payment_payload, parse_payment_requiremen
 from tests.interop.sdk_server import serve
 
 facilitator = x402FacilitatorSync()
-signer = FacilitatorWeb3Signer(os.environ["GAS_KEY"], os.environ["RPC_URL"])
+signer = FacilitatorWeb3Signer(
+    os.environ["GAS_KEY"],
+    os.environ["RPC_URL"],
+    confirmation_timeout_seconds=float(os.environ.get("PATIENCE_S", "30")),
+)
 register_exact_evm_facilitator(facilitator, signer, "eip155:8453")
 
 

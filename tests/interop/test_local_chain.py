@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
 from tests.interop.chain import CHAIN_ID, DOMAIN_SEPARATOR, USDC, LocalChain
 from tests.interop.conftest import FUNDS, Wallet
+from tests.interop.peers import peer
 from x402_audio.payment.chain import ChainReader
 from x402_audio.protocol.networks import BASE
 
@@ -25,3 +27,10 @@ def test_the_facilitator_settles_both_versions_here(facilitator: str) -> None:
     kinds = httpx.get(f"{facilitator}/supported", trust_env=False).json()["kinds"]
     offered = {(kind["x402Version"], kind["network"]) for kind in kinds}
     assert {(1, "base"), (2, "eip155:8453")} <= offered
+
+
+def test_a_missing_package_is_named_with_the_script_that_installs_it() -> None:
+    with pytest.raises(
+        pytest.fail.Exception, match=r"\.peers/no/such/thing is missing; `bash scripts/test` installs it"
+    ):
+        peer("no/such/thing")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.chain import LocalChain
-from tests.interop.customer import Customer, Ended
+from tests.interop.customer import Customer, Ended, buying
 from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
 
@@ -26,7 +26,9 @@ def _delivered(ended: Ended) -> bool:
 def test_a_track_is_bought_with_one_payment_on_chain(
     shop: str, customer: Customer, chain: LocalChain
 ) -> None:
-    assert _delivered(customer.generate(shop + "/api/v1", apart=True))
+    """By the command in a process of its own, which finds out by itself what kind of seller this is."""
+    words = buying(shop + "/api/v1", provider="auto")
+    assert _delivered(customer.wait_for(customer.start(*words)))
     books_are_the_chain(customer, chain)
     (row,) = customer.authorizations()
     (paid,) = chain.payments(customer.address)
@@ -35,6 +37,29 @@ def test_a_track_is_bought_with_one_payment_on_chain(
 
 LOST = pytest.mark.parametrize("fault", ["hang", "drop", "500"])
 REFUSED = pytest.mark.parametrize("fault", ["402", "redirect"])
+
+
+def test_three_processes_that_want_the_same_job_buy_it_once(
+    sdk_shop: str, customer: Customer, chain: LocalChain
+) -> None:
+    words = buying(sdk_shop + "/api/v1")
+    running = [customer.start(*words) for _ in range(3)]
+    assert [_delivered(customer.wait_for(process)) for process in running] == [True] * 3
+    books_are_the_chain(customer, chain)
+
+
+def test_a_command_killed_while_the_settled_answer_hangs_is_gone_on_with_and_pays_nothing_more(
+    shop: str, customer: Customer, chain: LocalChain, open_front: OpenFront
+) -> None:
+    front = open_front(shop, remembers=True)
+    front.break_down("hang")
+    with customer.start(*buying(front.url + "/api/v1")) as process:
+        assert front.struck.wait(30)
+        process.kill()
+    assert len(chain.payments(customer.address)) == 1
+    assert _delivered(customer.generate(front.url + "/api/v1"))
+    assert (len(front.payments), len(set(front.payments))) == (2, 1)
+    books_are_the_chain(customer, chain)
 
 
 @LOST

@@ -38,6 +38,10 @@ class Leaver:
     def buy(self) -> Ended:
         return self.customer.generate(self._api_url, prompt=BREAKS)
 
+    def another(self) -> Ended:
+        """A second track, which the seller sells."""
+        return self.customer.generate(self._api_url, job_id="another")
+
     def reconcile(self, *nodes: LocalChain | str) -> Ended:
         """Ask these nodes."""
         urls = [node if isinstance(node, str) else node.url for node in nodes]
@@ -130,6 +134,30 @@ def test_once_it_was_freed_the_same_job_is_bought_under_a_new_nonce(
     assert (first["state"], second["state"]) == ("void", "settled")
     assert [paid.nonce for paid in chain.payments(leaver.customer.address)] == [second["nonce"]]
     assert chain.left(leaver.customer.address) == PRICE
+
+
+@pytest.mark.parametrize("funds", [2 * PRICE - 1])
+def test_while_it_is_counted_the_rest_of_the_wallet_must_cover_the_next_track(
+    leaver: Leaver, chain: LocalChain, funds: int
+) -> None:
+    assert leaver.another().code == 4
+    assert leaver.counted() == ("signed", PRICE)
+    chain.mint(leaver.customer.address, 1)
+    assert leaver.another().code == 0
+    assert chain.balance(leaver.customer.address) == funds + 1 - PRICE
+
+
+def test_a_use_in_a_block_that_was_taken_back_settles_nothing(
+    leaver: Leaver, chain: LocalChain, open_chain: OpenChain
+) -> None:
+    node = open_chain(fork_of=chain)
+    node.mine()
+    assert node.use(*leaver.handed_over())
+    assert leaver.reconcile(node).code == 8, "used, but not final"
+    node.take_back(1)
+    node.pass_time(VALID_S + 60)
+    assert leaver.reconcile(node).result["void"] == [leaver.row["id"]]
+    assert not node.is_used(leaver.customer.address, leaver.row["nonce"])
 
 
 def test_without_a_node_to_ask_it_stays_counted(leaver: Leaver) -> None:
