@@ -137,6 +137,6 @@ def customer(
     monkeypatch.setenv("X402_AUDIO_PRIVATE_KEY", wallet.key)
     monkeypatch.setenv("X402_AUDIO_RPC_URL", chain.url)
     monkeypatch.setattr("x402_audio.client.time", SimpleNamespace(sleep=lambda _: time.sleep(0.02)))
-    waits = dict(SellerSession.send_in_slot.__kwdefaults__ or {}) | {"timeout": httpx.Timeout(1.0)}
-    monkeypatch.setattr(SellerSession.send_in_slot, "__kwdefaults__", waits)
+    waits = dict(SellerSession.send_now.__kwdefaults__ or {}) | {"timeout": httpx.Timeout(1.0)}
+    monkeypatch.setattr(SellerSession.send_now, "__kwdefaults__", waits)
     return Customer(wallet.address, capsys)

@@ -48,6 +48,13 @@ LOST = [
     FaultRule("status", "/audio/queue", nth=2, value=503),
     FaultRule("status_after", "/audio/queue", nth=2, value={"status": 429, "headers": {"Retry-After": "4"}}),
     FaultRule("no_receipt", "/audio/queue", nth=2),
+    FaultRule("garbage", "/audio/queue", nth=2),
+    FaultRule(
+        "status_after", "/audio/queue", nth=2, value={"status": 200, "body": {"thanks": "for the money"}}
+    ),
+    FaultRule(
+        "status", "/audio/queue", nth=2, value={"status": 200, "body": "<html>Welcome to this hotel</html>"}
+    ),
 ]
 
 

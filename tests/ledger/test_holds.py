@@ -238,6 +238,24 @@ def test_a_wallet_has_one_top_up_under_way_and_a_job_one_ever(ledger: SqliteLedg
     assert ledger.reserve(top_up(job_id="two"), []).state == "reserved"
 
 
+def test_what_left_meanwhile_is_not_freed_by_one_who_believes_it_unsigned(ledger: SqliteLedger) -> None:
+    hold = signed(ledger, wish())
+    with pytest.raises(LedgerError) as refused:
+        ledger.void(hold, evidence="never signed", unsigned=True)
+    assert refused.value.money_moved == "unknown"
+    assert ledger.hold(hold).state == "signed"
+
+
+def test_a_refusal_of_the_first_sending_frees_nothing_once_it_was_sent_again(ledger: SqliteLedger) -> None:
+    """The one who got the refusal does not know of the other program's sending."""
+    hold = signed(ledger, wish())
+    ledger.resend(hold)
+    with pytest.raises(LedgerError) as refused:
+        ledger.void(hold, evidence="the first sending was refused", sends=1)
+    assert refused.value.money_moved == "unknown"
+    assert ledger.hold(hold).state == "signed"
+
+
 def test_suspended_top_ups_stop_only_top_ups(ledger: SqliteLedger) -> None:
     ledger.suspend(WALLET, ORIGIN, "top-ups", "credit never showed")
     with pytest.raises(PaymentRefused):

@@ -6,13 +6,11 @@ parked for funds, or unknown. Knows `Provider`, never a seller.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from x402_audio.errors import (
     ContentRejected,
     InsufficientBalance,
-    JobFailed,
     PaymentRefused,
     PaymentUnsettled,
     ProtocolError,
@@ -26,7 +24,7 @@ from x402_audio.jobs.schedule import first_poll
 from x402_audio.ledger.book import Hold, JobRecord
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.direct import buy_direct
-from x402_audio.payment.draw import Draw, Drawn, draw_credit
+from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.evidence import charges
 from x402_audio.payment.pay import proof_in, unsettled
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
@@ -63,7 +61,7 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     bought = yield from buy_direct(
         desk.payer, desk.session, ask, desk.policy(options, job.price), identity=identity(job),
         limits=(*desk.limits, *options.limits()), job_id=job.id, epoch=job.epoch, model=job.model, label=job.label,
-        size=size_of(audio, spec),
+        size=size_of(audio, spec), reads=lambda response: isinstance(desk.provider.read_queued(answer_of(response)), Queued),
     )  # fmt: skip
     answer = answer_of(bought.response)
     if bought.hold is None:
@@ -73,15 +71,10 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             )
         raise desk.provider.error_of(answer, "queue")
     outcome = desk.provider.read_queued(answer)
+    assert isinstance(outcome, Queued), "a paid answer that names no job is asked for again"
     moved = proof_in(bought.hold, bought.response) or ""
-    if isinstance(outcome, Queued):
-        evidence = "settlement response and queue_id" if moved else "queue_id given"
-        return (yield from _book_queued(desk, job, bought.hold, outcome, evidence, moved))
-    yield from desk.payer.conclude(bought.hold, bought.response)
-    raise JobFailed(
-        f"{bought.hold.amount} was paid, but the answer names no job to fetch",
-        job_id=job.id, queue_id="", refunded="unknown", next_step="run: x402-audio reconcile, then ask the seller",
-    )  # fmt: skip
+    evidence = "settlement response and queue_id" if moved else "queue_id given"
+    return (yield from _book_queued(desk, job, bought.hold, outcome, evidence, moved))
 
 
 # --- on credit
@@ -93,6 +86,7 @@ def _buy_on_credit(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
         live = yield from call(lambda: desk.ledger.open_hold(desk.session.wallet, identity(job)))
         if live is None or live.state == "reserved":
             yield from _open_gate(desk, job)
+            yield from call(lambda: desk.ledger.wake(job.id, job.epoch, job.due))  # the gate may wait long
         drawn = yield from _draw(desk, job)
         outcome = drawn.outcome
         if isinstance(outcome, Queued):
@@ -101,7 +95,7 @@ def _buy_on_credit(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
             raise unsettled_draw(drawn.hold, outcome.message)
         if isinstance(outcome, Refused) and outcome.status == 422:
             raise (yield from _refused_content(desk, drawn, outcome))
-        yield from call(partial(desk.ledger.void, drawn.hold.id, evidence=_not_bought(drawn)))
+        yield from not_bought(desk.ledger, drawn.hold, evidence=_not_bought(drawn))
         if isinstance(outcome, Shortfall):
             shortfalls += 1
             yield from _after_shortfall(desk, job, outcome, shortfalls)
@@ -171,7 +165,7 @@ def _after_shortfall(desk: Desk, job: JobRecord, outcome: Shortfall, count: int)
 def _refused_content(desk: Desk, drawn: Drawn, outcome: Refused) -> Flow[X402AudioError]:
     """422: not bought only when the seller's ledger shows no charge, or a charge and its refund."""
     if desk.account is None:
-        yield from call(lambda: desk.ledger.void(drawn.hold.id, evidence="422 before any job"))
+        yield from not_bought(desk.ledger, drawn.hold, evidence="422 before any job")
         return _content_error(outcome)
     try:
         rows = yield from read_ledger(desk.account, since=(drawn.hold.sent_at or 0) - CLOCK_SKEW_MAX_S)
@@ -184,9 +178,7 @@ def _refused_content(desk: Desk, drawn: Drawn, outcome: Refused) -> Flow[X402Aud
     ]  # fmt: skip
     if open_charges:
         return unsettled_draw(drawn.hold, "the seller refused the content, but its ledger shows a charge")
-    yield from call(
-        lambda: desk.ledger.void(drawn.hold.id, evidence="422, and no charge stands at the seller")
-    )
+    yield from not_bought(desk.ledger, drawn.hold, evidence="422, and no charge stands at the seller")
     return _content_error(outcome)
 
 

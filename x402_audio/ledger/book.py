@@ -362,8 +362,10 @@ class Ledger(Protocol):
         when its credit shows: by the seller's row (`charge_id`), by a balance, or by `deliver`. Raises AlreadyResolved.
         """
 
-    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False) -> Hold:
+    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False, sends: int | None = None) -> Hold:
         """It can never move. With `unsigned` only one still reserved (else LedgerError: it may have left meanwhile).
+
+        With `sends` only one that was sent exactly so often (else LedgerError: somebody sent it again meanwhile).
 
         From reserved, signed or presumed; provisional pin dropped; secret row removed."""
 

@@ -180,11 +180,14 @@ class HoldVerbs:
                 delivered=delivered,
             )
 
-    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False) -> Hold:
+    def void(self, hold_id: str, *, evidence: str, unsigned: bool = False, sends: int | None = None) -> Hold:
         """See `Ledger.void`."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
             _must_be(before, *(("reserved",) if unsigned else ("reserved", "signed", "presumed")))
+            if sends is not None and before.sends != sends:
+                raise LedgerError(f"the hold {hold_id} was sent {before.sends} times, not {sends}",
+                                  money_moved="unknown", owner="reconcile")  # fmt: skip
             return _end(tx, before, "void", evidence=evidence)
 
     def presume(self, hold_id: str, *, why: str) -> Hold:

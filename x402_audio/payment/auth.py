@@ -45,7 +45,7 @@ from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.books import knowing
-from x402_audio.payment.draw import Draw, Drawn, draw_credit
+from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
@@ -387,9 +387,7 @@ class X402Auth(httpx.Auth):
             )
             drawn.response.extensions[RECEIPT] = receipt_for(booked)
             return
-        yield from call(
-            lambda: self._ledger.void(hold.id, evidence="the first sending was answered: not bought")
-        )
+        yield from not_bought(self._ledger, hold, evidence="the first sending was answered: not bought")
         if isinstance(outcome, Shortfall):
             raise InsufficientBalance(
                 f"the seller wants more credit: {outcome.message}", balance=ZERO, needed=hold.amount,
@@ -442,7 +440,7 @@ class _Held(SellerSession):
         self._request = request
         self._ask_of_request = ask
 
-    def send_in_slot(
+    def send_now(
         self,
         ask: Ask,
         secrets: Mapping[str, Secret],

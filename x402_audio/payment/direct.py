@@ -7,14 +7,15 @@ Knows requests and answers, not what they mean: the job room reads the body.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
 from x402_audio.flow import Flow, call
 from x402_audio.ledger.book import Hold, Limit
-from x402_audio.payment.pay import Payer, Purchase
+from x402_audio.payment.pay import Payer, Purchase, any_answer
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.payment.session import SellerSession, body_of, unreachable
 from x402_audio.providers.provider import Ask
@@ -42,8 +43,12 @@ def buy_direct(
     model: str = "",
     label: str = "",
     size: str = "",
+    reads: Callable[[httpx.Response], bool] = any_answer,
 ) -> Flow[Bought]:
-    """Buy one answer. Raises PaymentRefused kinds before signing, PaymentRejected or PaymentUnsettled after."""
+    """Buy one answer. Raises PaymentRefused kinds before signing, PaymentRejected or PaymentUnsettled after.
+
+    reads: whether a delivered answer is what was bought; one that is not is asked for again with the same payment.
+    """
     url = session.api_url + ask.path
     purchase = Purchase(
         identity=identity, kind="direct", method=ask.method, url=url, origin=session.origin,
@@ -56,7 +61,8 @@ def buy_direct(
         hold = yield from payer.still_fit(opened)
         if hold is None:
             try:
-                response = yield from session.send_in_slot(ask, {})
+                yield from session.turn(ask.route)
+                response = yield from session.send_now(ask, {})
             except httpx.TransportError as error:
                 raise unreachable(session.origin, error) from None
             if response.status_code != 402:
@@ -64,9 +70,10 @@ def buy_direct(
             hold = yield from payer.commit(payer.read_demand(response), policy, purchase, limits)
 
         def send_paid(secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
-            return (yield from session.send_in_slot(ask, secrets))
+            return (yield from session.send_now(ask, secrets))
 
-        paid, hold = yield from payer.send_paid(hold, send_paid)
+        turn = partial(session.turn, ask.route)
+        paid, hold = yield from payer.send_paid(hold, send_paid, turn=turn, reads=reads)
         return Bought(paid, hold)
     finally:
         session.release(slot)

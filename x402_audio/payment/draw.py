@@ -73,6 +73,7 @@ def draw_credit(
     """Reserve, sign in, send; then repeat the same bytes while nobody knows. Raises PaymentRefused kinds."""
     slot = yield from session.take_slot()
     try:
+        yield from session.turn(draw.ask.route)
         hold = yield from call(lambda: ledger.open_hold(session.wallet, draw.identity))
         secret: Secret | None = None
         if hold is None or hold.state == "reserved":
@@ -99,6 +100,7 @@ def draw_credit(
             if hold.sends > RESENDS_MAX:
                 return Drawn(outcome, hold, first, response)
             yield from sleep(float(2 ** (hold.sends - 1)))
+            yield from session.turn(draw.ask.route)
             hold, secret = yield from _stored(ledger, hold, now)
     finally:
         session.release(slot)
@@ -137,6 +139,14 @@ def _commit(
     return secret, (yield from call(lambda: ledger.depart(made.id, kept)))
 
 
+def not_bought(ledger: Ledger, hold: Hold, *, evidence: str) -> Flow[None]:
+    """Free a hold whose first sending was refused. Raises PaymentUnsettled when it was sent again by somebody meanwhile."""
+    try:
+        yield from call(lambda: ledger.void(hold.id, evidence=evidence, sends=1))
+    except LedgerError:
+        raise unsettled(hold, "another program sent this very purchase again meanwhile") from None
+
+
 def _stored(ledger: Ledger, hold: Hold, now: Callable[[], float]) -> Flow[tuple[Hold, Secret | None]]:
     """Count another sending of the stored header, if it may still be sent."""
     if hold.kind != "credit" or hold.sends > RESENDS_MAX or now() >= hold.valid_before - EXPIRY_MARGIN_S:
@@ -153,7 +163,7 @@ def _send(
 ) -> Flow[tuple[Outcome, httpx.Response | None]]:
     name = str(read_json_object(hold.envelope)["header"]) if hold.kind == "credit" else "Authorization"
     try:
-        response = yield from session.send_in_slot(ask, {name: secret})
+        response = yield from session.send_now(ask, {name: secret})
     except httpx.TransportError as error:
         return Unclear(f"no answer ({type(error).__name__})"), None
     return read(answer_of(response)), response

@@ -104,6 +104,17 @@ SendPaid = Callable[[Mapping[str, Secret]], Flow[httpx.Response]]
 """Sends the purchase's request once with these secret headers."""
 
 
+def at_once() -> Flow[None]:
+    """No turn to wait for."""
+    yield from ()
+
+
+def any_answer(response: httpx.Response) -> bool:
+    """Whatever is delivered is what was bought: its reader is somebody else."""
+    del response
+    return True
+
+
 class Payer:
     """One wallet that pays within limits. Holds no money rules of its own: policy and ledger decide."""
 
@@ -250,13 +261,23 @@ class Payer:
         name, value = Envelope.from_json(hold.envelope).header(authorization, signature)
         return name, Secret(value)
 
-    def send_paid(self, hold: Hold, send: SendPaid) -> Flow[tuple[httpx.Response, Hold]]:
+    def send_paid(
+        self,
+        hold: Hold,
+        send: SendPaid,
+        *,
+        turn: Callable[[], Flow[None]] = at_once,
+        reads: Callable[[httpx.Response], bool] = any_answer,
+    ) -> Flow[tuple[httpx.Response, Hold]]:
         """Send the payment, the same bytes again while the outcome is open. Returns the 2xx, not yet booked.
 
-        The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
+        The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). turn: waits before
+        each sending is committed. reads: a 2xx it does not take is no outcome. Raises PaymentRejected when the seller
+        declines (the hold stays), PaymentUnsettled when nobody knows.
         """
         problem = "nothing was sent"
         for attempt in range(1, SENDS_MAX + 1):
+            yield from turn()
             name, secret = yield from self.leave(hold)
             hold = replace(hold, state="signed", sends=hold.sends + 1)
             self._tell(hold)
@@ -265,10 +286,13 @@ class Payer:
             except httpx.TransportError as error:
                 problem, wait = f"no answer ({type(error).__name__})", None
             else:
-                if 200 <= response.status_code < 300:
+                delivered = 200 <= response.status_code < 300
+                if delivered and reads(response):
                     return response, hold
                 problem, wait = f"the seller answered {response.status_code}", None
-                if response.status_code < 500 and response.status_code not in RESEND_AT:
+                if delivered:
+                    problem = f"the seller answered {response.status_code} with nothing that was bought"
+                elif response.status_code < 500 and response.status_code not in RESEND_AT:
                     raise rejected(hold, response)
                 wait = retry_after_seconds(response.headers, self._clock.now())
             pause = min(wait if wait is not None else 0.5 * 2 ** (attempt - 1), 60.0)

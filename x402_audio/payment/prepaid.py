@@ -215,7 +215,8 @@ def finish_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
 def _commit_top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: TopUp) -> Flow[Hold]:
     ask = account.seller.ask_top_up()
     try:
-        response = yield from account.session.send_in_slot(ask, {})
+        yield from account.session.turn(ask.route)
+        response = yield from account.session.send_now(ask, {})
     except httpx.TransportError as error:
         raise unreachable(account.origin, error) from None
     if response.status_code != 402:
@@ -271,12 +272,13 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
     for attempt in range(1, SENDS_MAX + 1):
         if hold.state == "signed" and account.clock.now() >= hold.valid_before - RESEND_MARGIN_S:
             break
+        yield from account.session.turn(ask.route)
         name, secret = yield from payer.leave(hold)
         hold = yield from call(partial(account.ledger.hold, hold.id))
         _tell(account, hold)
         pause = 0.5 * 2 ** (attempt - 1)
         try:
-            response = yield from account.session.send_in_slot(ask, {_payment_name(account, name): secret})
+            response = yield from account.session.send_now(ask, {_payment_name(account, name): secret})
         except httpx.TransportError as error:
             problem = f"no answer to the top-up ({type(error).__name__})"
         else:

@@ -166,7 +166,8 @@ class SellerSession:
         token = yield from self.take_slot()
         kept = False
         try:
-            response = yield from self.send_in_slot(ask, secrets, stream=stream, timeout=timeout)
+            yield from self.turn(ask.route)
+            response = yield from self.send_now(ask, secrets, stream=stream, timeout=timeout)
             if stream:
                 response.extensions["x402_audio_slot"] = token
                 kept = True
@@ -175,7 +176,7 @@ class SellerSession:
             if not kept:
                 self.release(token)
 
-    def send_in_slot(
+    def send_now(
         self,
         ask: Ask,
         secrets: Mapping[str, Secret],
@@ -183,8 +184,7 @@ class SellerSession:
         stream: bool = False,
         timeout: httpx.Timeout = PAID_TIMEOUT,
     ) -> Flow[httpx.Response]:
-        """One request under a rate ticket, in a slot the caller already holds. Raises httpx.TransportError."""
-        yield from self._ticket(ask.route)
+        """One request, in a slot and at a turn the caller already has. Raises httpx.TransportError."""
         try:
             return (yield from send(self.request(ask, secrets, timeout), stream=stream))
         except httpx.DecodingError as error:
@@ -271,8 +271,8 @@ class SellerSession:
         return self._backoff(attempt) if response.status_code in TRANSIENT else None
 
     # --- tickets and slots
-    def _ticket(self, route: str) -> Flow[None]:
-        """Wait for this wallet's turn on a route (waits, never refuses)."""
+    def turn(self, route: str) -> Flow[None]:
+        """Wait for this wallet's turn on a route (waits, never refuses): before anything is committed to leave."""
         if self._rates is None:
             return
         rates = self._rates
