@@ -139,9 +139,12 @@ class LocalChain:
             self.rpc("evm_setAutomine", True)
             self.mine()
 
-    def take_back(self, blocks: int) -> None:
-        """The newest blocks never were."""
-        self.rpc("anvil_rollback", blocks)
+    @contextmanager
+    def taken_back(self) -> Iterator[None]:
+        """What happens meanwhile has never been, afterwards."""
+        before = self.rpc("evm_snapshot")
+        yield
+        assert self.rpc("evm_revert", before)
 
     def newest(self) -> tuple[int, int]:
         """(number, Unix seconds) of the newest block."""

@@ -151,10 +151,9 @@ def test_a_use_in_a_block_that_was_taken_back_settles_nothing(
     leaver: Leaver, chain: LocalChain, open_chain: OpenChain
 ) -> None:
     node = open_chain(fork_of=chain)
-    node.mine()
-    assert node.use(*leaver.handed_over())
-    assert leaver.reconcile(node).code == 8, "used, but not final"
-    node.take_back(1)
+    with node.taken_back():
+        assert node.use(*leaver.handed_over())
+        assert leaver.reconcile(node).code == 8, "used, but not final"
     node.pass_time(VALID_S + 60)
     assert leaver.reconcile(node).result["void"] == [leaver.row["id"]]
     assert not node.is_used(leaver.customer.address, leaver.row["nonce"])
