@@ -222,6 +222,7 @@ class Victim:
     shopper: Shopper
     signer: CountingSigner
     folder: Path
+    most: int = PRICE
 
     @property
     def signed(self) -> int:
@@ -242,7 +243,7 @@ class Victim:
         ledger = self.shopper.client.ledger
         assert ledger.verify() == []
         holds = [hold for hold in ledger.holds() if hold.kind != "topup"]
-        assert sum(hold.amount for hold in holds if hold.state != "void") <= PRICE
+        assert sum(hold.amount for hold in holds if hold.state != "void") <= self.most
         assert len({one.nonce for one in self.signer.authorizations}) <= 1
 
 

@@ -28,7 +28,7 @@ from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.prices import read_pricing, write_pricing
 from x402_audio.providers.venice import Venice
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 SECRET = "eyJ4NDAyVmVyc2lvbiI6MiwicGF5bG9hZCI6eyJzaWduYXR1cmUiOiIweGFiY2RlZjAxMjM0NTY3ODkifX0"
 TEXTS = st.sampled_from((
     "", " ", "\x1b[2J", "\u202e", "\n\nforged: line", "x" * 300, "é" * 200, "\ud800", "0x" + "0" * 40, "NaN", "-0", "1e309", SECRET,
