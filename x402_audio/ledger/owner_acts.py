@@ -93,7 +93,7 @@ class OwnerActs:
     def check_passphrase(self, typed: Secret) -> None:
         """See `Ledger.check_passphrase`. A try counts as wrong before it is looked at, whatever many try at once."""
         kept = self._count_try()
-        if not passphrase.matches(kept, typed):
+        if not passphrase.matches(kept.reveal(), typed):
             raise PaymentRefused(
                 "that is not the owner's passphrase; nothing was changed",
                 next_step="repeat the command to be asked again",
@@ -111,18 +111,18 @@ class OwnerActs:
         had = self.has_passphrase()
         if had:
             self.check_passphrase(old or Secret())
-        kept = passphrase.hash_of(new)
+        kept = Secret(passphrase.hash_of(new))
         with self._database.transaction() as tx:
             if not had and tx.one(_OWNER) is not None:
                 raise PaymentRefused("another process has just set a passphrase; nothing was changed")
             _put_owner(tx, kept, 0, 0.0, "set", "set by the owner")
 
-    def _count_try(self) -> str:
+    def _count_try(self) -> Secret:
         with self._database.transaction() as tx:
             row = tx.one(_OWNER)
             if row is None:
                 raise PaymentRefused("no passphrase is set", next_step="on a terminal: x402-audio owner set")
-            kept, failures, failed_at = row
+            kept, failures, failed_at = Secret(row[0]), row[1], row[2]
             wait = failed_at + passphrase.wait_after(failures) - tx.now
             if wait > 0:
                 raise PaymentRefused(
@@ -130,7 +130,7 @@ class OwnerActs:
                     next_step="wait, then repeat the command",
                 )  # fmt: skip
             _put_owner(tx, kept, failures + 1, tx.now, "tried", "a passphrase was typed")
-        return str(kept)
+        return kept
 
     def freeze(self, why: str) -> None:
         """See `Ledger.freeze`."""
@@ -216,12 +216,13 @@ class OwnerActs:
         return (row[0], row[1]) if row else None
 
 
-def _put_owner(tx: Transaction, kept: str, failures: int, failed_at: float, to: str, why: str) -> None:
-    """The hash stands in its table alone; the event knows it by its digest."""
+def _put_owner(tx: Transaction, kept: Secret, failures: int, failed_at: float, to: str, why: str) -> None:
+    """The hash stands in its table alone: the event that sets it knows it by its digest, later ones not at all."""
     before = tx.one(_OWNER)
     state = "" if before is None else "tried" if before[1] else "set"
-    tx.run(_PUT_OWNER, (kept, failures, failed_at))
-    tx.event("", "owner", state, to, why=why, set=[digest(kept), failures, failed_at])
+    new = {} if before is not None and before[0] == kept.reveal() else {"hash": digest(kept.reveal())}
+    tx.run(_PUT_OWNER, (kept.reveal(), failures, failed_at))
+    tx.event("", "owner", state, to, why=why, set={**new, "failures": failures, "failed_at": failed_at})
 
 
 def _allowance(tx: Transaction, limit: Limit) -> Allowance:

@@ -314,7 +314,7 @@ class Replay:
             ),
             "suspension": ((event.wallet.lower(), name, data.get("what")), (event.why,)),
             "freeze": (("freeze",), (event.why,)),
-            "owner": ((1,), tuple(_number(one) for one in data.get("set", ()))),
+            "owner": ((1,), self._owner_row(data.get("set", {}))),
             "mark": (tuple(data.get("key", ())), (int(event.amount), event.at)),
             "seller": ((name,), (event.to,)),
             "reading": (
@@ -327,6 +327,10 @@ class Replay:
             self.tables[kind][key] = row
         else:
             del self.tables[kind][key]
+
+    def _owner_row(self, changed: Fields) -> tuple[Any, ...]:
+        known = self.tables["owner"].get((1,), ("",))[0]
+        return changed.get("hash", known), changed.get("failures"), _number(changed.get("failed_at"))
 
     def _found(self, invariant: str, subject: str, text: str) -> None:
         self.findings.append(Finding(invariant, subject, text))

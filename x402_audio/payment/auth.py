@@ -458,6 +458,8 @@ def _standing(limits: Sequence[Limit], policy: PaymentPolicy) -> tuple[Limit, ..
     given = [replace(limit, source="flag") if limit.source == "default" else limit for limit in limits]
     if policy.most is not None:
         given += _at_most(policy.most)
+    if policy.unasked is not None:
+        given.append(Limit("jobs", "unasked", policy.unasked, source="flag"))
     return (*given, *DEFAULTS)
 
 

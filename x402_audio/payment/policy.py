@@ -35,7 +35,8 @@ class PaymentPolicy:
 
     max_amount: most for one payment, an amount or USD text like "0.50" (None: only the ledger's limits). quoted: the price that was shown;
     terms more than one cent above it are refused. validity_s: longest life of a signature, seconds (at most 3600).
-    only_payee: narrows whoever may be paid to this one address.
+    only_payee: narrows whoever may be paid to this one address. approve_above: what is more is paid only with the owner's
+    approval (`x402-audio approve`).
     """
 
     network: Network = BASE
@@ -46,17 +47,25 @@ class PaymentPolicy:
     expected_payees: Mapping[str, str] = field(default_factory=dict)
     accept_upfront: bool = False
     only_payee: str | None = None
+    approve_above: Usdc | str | None = None
 
     def __post_init__(self) -> None:
         if not TIMEOUT_SECONDS_MIN <= self.validity_s <= VALIDITY_SECONDS_MAX:
             raise ValueError(f"validity_s is {TIMEOUT_SECONDS_MIN} to {VALIDITY_SECONDS_MAX} seconds")
-        if isinstance(self.max_amount, str):
-            object.__setattr__(self, "max_amount", Usdc.parse_usd(self.max_amount))
+        for name in ("max_amount", "approve_above"):
+            if isinstance(amount := getattr(self, name), str):
+                object.__setattr__(self, name, Usdc.parse_usd(amount))
 
     @property
     def most(self) -> Usdc | None:
         """`max_amount` in atomic units."""
         return None if self.max_amount is None or isinstance(self.max_amount, str) else self.max_amount
+
+    @property
+    def unasked(self) -> Usdc | None:
+        """`approve_above` in atomic units."""
+        above = self.approve_above
+        return None if above is None or isinstance(above, str) else above
 
     def payee_rule(self, origin: str) -> PayeeRule:
         """What the ledger must hold a payee of this origin against, in the reserving transaction."""
