@@ -124,7 +124,7 @@ def want(database: Database, wanted: Approval) -> ApprovalWanted:
         asked = None
         for row in tx.all(_OF_PURCHASE, (wanted.purchase, "wanted")):
             known = _approval(row)
-            if _covers(known, wanted) and known.amount == wanted.amount:
+            if _covers(known, wanted) and (known.amount, known.why) == (wanted.amount, wanted.why):
                 asked = known
             elif known.kind == wanted.kind:
                 _change(tx, known, replace(known, state="dropped"))
