@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -18,12 +19,12 @@ from tests.interop.customer import Customer
 from tests.interop.front import Front
 from tests.interop.peers import Peer, python_module
 from tests.interop.shop_v1 import ShopV1
-from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.signer import LocalSigner
 
 FUNDS = 1_000_000_000
 """A thousand USDC, atomic units."""
 PRICE = 690_000
+HANG_UP_S = 1.0
 PAYEE = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 
 
@@ -127,16 +128,27 @@ def open_front() -> Iterator[Callable[..., Front]]:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent seller is left after a second; one that is only slow may be, too, and nothing but time is lost."""
+    plain = httpx.Client.send
+
+    def send(http: httpx.Client, request: httpx.Request, **how: Any) -> httpx.Response:
+        if request.url.path.endswith("/audio/queue"):
+            request.extensions["timeout"] = httpx.Timeout(HANG_UP_S).as_dict()
+        return plain(http, request, **how)
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+
+
+@pytest.fixture
 def customer(
     wallet: Wallet,
     chain: LocalChain,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Customer:
-    """The command line with that wallet and that chain; pauses are short, and a silent seller is left after a second."""
+    """The command line with that wallet and that chain; the pauses between two sendings are short."""
     monkeypatch.setenv("X402_AUDIO_PRIVATE_KEY", wallet.key)
     monkeypatch.setenv("X402_AUDIO_RPC_URL", chain.url)
     monkeypatch.setattr("x402_audio.client.time", SimpleNamespace(sleep=lambda _: time.sleep(0.02)))
-    waits = dict(SellerSession.send_now.__kwdefaults__ or {}) | {"timeout": httpx.Timeout(1.0)}
-    monkeypatch.setattr(SellerSession.send_now, "__kwdefaults__", waits)
     return Customer(wallet.address, capsys)

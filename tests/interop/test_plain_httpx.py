@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.interop.chain import LocalChain
-from tests.interop.conftest import Wallet
+from tests.interop.conftest import HANG_UP_S, Wallet
 from tests.interop.customer import Customer
 from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
@@ -32,8 +32,12 @@ class Stranger:
     def __init__(self, auth: X402Auth, *, awaited: bool) -> None:
         self._awaited = awaited
         self._how: dict[str, Any] = {
-            "auth": auth, "trust_env": False, "timeout": 1.0, "follow_redirects": True,
+            "auth": auth, "trust_env": False, "timeout": 60, "follow_redirects": True,
         }  # fmt: skip
+
+    def hang_up_soon(self) -> None:
+        """Wait no longer than a second for an answer."""
+        self._how["timeout"] = HANG_UP_S
 
     def buy(self, front: Front) -> httpx.Response:
         url = front.url + "/api/v1/audio/queue"
@@ -77,6 +81,8 @@ def test_what_was_lost_is_fetched_by_the_next_equal_request_with_the_same_paymen
 ) -> None:
     front = open_front(shop, remembers=True)
     front.break_down(fault)
+    if fault == "hang":
+        stranger.hang_up_soon()
     with pytest.raises(httpx.TransportError):
         stranger.buy(front)
     assert stranger.buy(front).json()["status"] == "QUEUED"

@@ -64,8 +64,15 @@ def test_a_command_killed_while_the_settled_answer_hangs_is_gone_on_with_and_pay
 
 @LOST
 def test_a_lost_answer_is_fetched_with_the_same_payment_where_the_seller_remembers(
-    shop: str, customer: Customer, chain: LocalChain, open_front: OpenFront, fault: Fault
+    request: pytest.FixtureRequest,
+    shop: str,
+    customer: Customer,
+    chain: LocalChain,
+    open_front: OpenFront,
+    fault: Fault,
 ) -> None:
+    if fault == "hang":
+        request.getfixturevalue("impatient")
     front = open_front(shop, remembers=True)
     front.break_down(fault)
     assert _delivered(customer.generate(front.url + "/api/v1"))
@@ -89,9 +96,16 @@ def test_a_seller_that_refuses_what_it_settled_is_asked_once_and_delivers_when_r
 
 @pytest.mark.parametrize("fault", ["hang", "drop", "500", "402", "redirect"])
 def test_where_the_seller_forgets_the_chain_ends_the_purchase(
-    shop: str, customer: Customer, chain: LocalChain, open_front: OpenFront, fault: Fault
+    request: pytest.FixtureRequest,
+    shop: str,
+    customer: Customer,
+    chain: LocalChain,
+    open_front: OpenFront,
+    fault: Fault,
 ) -> None:
     """Unknown until the use of the nonce is final, settled then; never a second nonce, whatever is tried."""
+    if fault == "hang":
+        request.getfixturevalue("impatient")
     elsewhere = open_front(shop, remembers=True)
     front = open_front(shop, remembers=False, elsewhere=elsewhere.url)
     front.break_down(fault)
