@@ -310,6 +310,25 @@ def test_sixteen_entries_and_a_header_of_sixteen_kibibytes_are_still_read() -> N
     assert len(read_payment_required({"payment-required": value}, b"").requirements) == 16
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "invalid_exact_evm_payload_authorization_value_mismatch",
+        "invalid_exact_evm_payload_authorization_valid_before",
+        "invalid_exact_evm_payload_recipient_mismatch",
+        "invalid_exact_evm_transaction_simulation_failed",
+    ],
+)
+def test_an_error_word_of_the_standard_is_told_however_long_and_what_it_is_glued_to_is_masked(
+    word: str,
+) -> None:
+    """A signature or key is as long, but no row of small words."""
+    terms = read_payment_required(
+        {}, body({**terms_v1(), "error": f"{word}: {word}_{'5a' * 32} {'ab_' * 30}9f"})
+    )
+    assert terms.error == f"{word}: [...] [...]"
+
+
 def test_a_sellers_text_comes_back_short_and_printable() -> None:
     noise = "\x1b[31m\u202e\r\n" + "y " * 200
     terms = read_payment_required(

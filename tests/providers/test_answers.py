@@ -37,6 +37,11 @@ def test_every_documented_error_body_gives_its_word_and_line(name: str) -> None:
     assert words.line
 
 
+def test_an_error_word_of_the_standard_is_told_however_long() -> None:
+    word = "invalid_exact_evm_payload_authorization_value_mismatch"
+    assert quoted(f"{word} {'5a' * 32}") == f"{word} [...]"
+
+
 @pytest.mark.parametrize("name", FACTS["forms_of_402"])
 def test_each_402_is_told_by_route_then_body_then_header(name: str) -> None:
     entry, top_up, wallet_form, account_form = FACTS["forms_of_402"][name]

@@ -26,7 +26,11 @@ ACCEPTS_MAX: Final = 16
 SELLER_TEXT_MAX: Final = 120
 _HEADERS: Final = ("payment-required", "x-payment-required")
 _EIP155: Final = re.compile(r"eip155:[1-9][0-9]{0,31}", re.ASCII)
-_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=_-]{44,}", re.ASCII)
+_TOKEN: Final = re.compile(
+    r"(?<![A-Za-z0-9+/=_-])(?!(?:[a-z]{1,20}[0-9]{0,4}_)+[a-z]{1,20}[0-9]{0,4}(?![A-Za-z0-9+/=_-]))[A-Za-z0-9+/=_-]{44,}",
+    re.ASCII,
+)
+"""A run as long as a key; an error word of the standard, small words joined by `_`, may be longer."""
 _VERSIONS: Final[Mapping[object, Literal[1, 2]]] = {1: 1, "1": 1, 2: 2, "2": 2}
 
 Source = Literal["header", "body"]

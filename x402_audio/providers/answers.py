@@ -26,7 +26,11 @@ UNIX_ABOVE: Final = 10**9
 _DETAILS_MAX: Final = 3
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}", re.ASCII)
 _CODE_WORD: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}", re.ASCII)
-_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=_-]{44,}", re.ASCII)
+_TOKEN: Final = re.compile(
+    r"(?<![A-Za-z0-9+/=_-])(?!(?:[a-z]{1,20}[0-9]{0,4}_)+[a-z]{1,20}[0-9]{0,4}(?![A-Za-z0-9+/=_-]))[A-Za-z0-9+/=_-]{44,}",
+    re.ASCII,
+)
+"""A run as long as a key; an error word of the standard, small words joined by `_`, may be longer."""
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?", re.ASCII)
 
 Form402 = Literal[
