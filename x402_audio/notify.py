@@ -6,12 +6,15 @@ bounded time: nothing waits for it before money is decided, and nothing fails wh
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from x402_audio.errors import X402AudioError
@@ -27,6 +30,7 @@ NEWS: Final[frozenset[NoticeKind]] = frozenset(
 """The kinds of notices that NOTIFY_COMMAND is told."""
 COMMAND_S: Final = 10.0
 """How long the command may run for one piece of news; then it is killed."""
+KILL_S: Final = 2.0
 WAITING_MAX: Final = 100
 _OURS: Final = ("X402_AUDIO_", "EVM_PRIVATE_KEY", "WALLET_KEY", "VENICE_")
 
@@ -87,6 +91,7 @@ class Notifier:
         self._waiting: queue.Queue[bytes | None] = queue.Queue(WAITING_MAX)
         self._thread: threading.Thread | None = None
         self._making = threading.Lock()
+        self._until = math.inf
 
     def __call__(self, notice: Notice) -> None:
         """Take a piece of news and return at once; when too many wait it is let go."""
@@ -96,6 +101,7 @@ class Notifier:
         }  # fmt: skip
         with self._making:
             if self._thread is None:
+                self._until = math.inf
                 self._thread = threading.Thread(target=self._run, name="x402-audio news", daemon=True)
                 self._thread.start()
         try:
@@ -104,19 +110,18 @@ class Notifier:
             return
 
     def close(self) -> None:
-        """Wait for the news under way, as long as one command may take."""
+        """Wait for the news under way, as long as one command may take; what is still waiting then is let go."""
         with self._making:
             thread, self._thread = self._thread, None
         if thread is None:
             return
-        try:
-            self._waiting.put(None, timeout=self._command_s)
-        except queue.Full:
-            return
-        thread.join(self._command_s)
+        self._until = time.monotonic() + self._command_s
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        thread.join(self._command_s + KILL_S)
 
     def _run(self) -> None:
-        while (line := self._waiting.get()) is not None:
+        while (line := self._waiting.get()) is not None and time.monotonic() < self._until:
             try:
                 problem = self._tell(line)
             except OSError as error:
@@ -131,7 +136,7 @@ class Notifier:
             cwd=os.sep, start_new_session=True,
         )  # fmt: skip
         try:
-            process.communicate(line, timeout=self._command_s)
+            process.communicate(line, timeout=max(0.0, min(self._command_s, self._until - time.monotonic())))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
