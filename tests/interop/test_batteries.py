@@ -34,7 +34,7 @@ MODES = (
 )  # fmt: skip
 """Every mode hostile-facilitator 0.2.2 has."""
 HARMLESS = ("declared_safe", "clean")
-TIMEOUT_S = 1
+TIMEOUT_S = 2
 
 
 # --- hostile-facilitator: the facilitator settles, and then misbehaves

@@ -5,6 +5,7 @@ Both settle through the official Python SDK's facilitator, so nothing between ou
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tests.interop.neighbours import PAY_TO, SHOP_PRICE, NpmShop, npm_shop
 from tests.interop.peers import ROOT
 from tests.jobs.stage import MODEL, PROMPT, SECONDS, CountingSigner, Shopper, WaitingClock, settings_for
 from x402_audio import LocalSigner, PaymentPolicy, SqliteLedger, X402Auth, receipt_of
-from x402_audio.errors import JobFailed, PaymentRejected
+from x402_audio.errors import JobFailed, PaymentRejected, PaymentUnsettled
 from x402_audio.payment.chain import ChainReader
 from x402_audio.protocol.networks import BASE
 
@@ -104,22 +105,61 @@ def test_the_command_buys_a_track_from_an_npm_shop_with_one_payment_on_the_chain
 
 
 @VERSIONS
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
 def test_a_strangers_httpx_client_buys_from_an_npm_shop_with_one_payment_on_the_chain(
-    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, wallet: Wallet, tmp_path: Path
+    version: str,
+    awaited: bool,
+    shop: NpmShop,
+    facilitator: str,
+    chain: LocalChain,
+    wallet: Wallet,
+    tmp_path: Path,
 ) -> None:
     auth = X402Auth(
         LocalSigner.from_hex(wallet.key), SqliteLedger(tmp_path / "spend.db"), PaymentPolicy(max_amount="0.50"),
         chain=ChainReader([chain.url], BASE),
     )  # fmt: skip
-    order = {"model": MODEL, "prompt": PROMPT}
-    with httpx.Client(auth=auth, trust_env=False, timeout=30) as http:
-        answer = http.post(f"{shop.api_url(version, facilitator)}/audio/queue", json=order)
+    answer = _post(auth, f"{shop.api_url(version, facilitator)}/audio/queue", awaited=awaited)
     assert (answer.status_code, answer.json()["status"]) == (200, "QUEUED")
     (payment,) = chain.payments(wallet.address)
     receipt = receipt_of(answer)
     assert (receipt.nonce, receipt.transaction) == (payment.nonce, payment.transaction)
     assert (receipt.state, receipt.amount, receipt.sends) == ("settled", payment.value, 1)
     assert (payment.payee, payment.value) == (PAY_TO.lower(), SHOP_PRICE)
+
+
+def _post(auth: X402Auth, url: str, *, awaited: bool) -> httpx.Response:
+    order = {"model": MODEL, "prompt": PROMPT}
+    if awaited:
+        return asyncio.run(_posted(auth, url, order))
+    with httpx.Client(auth=auth, trust_env=False, timeout=30) as http:
+        return http.post(url, json=order)
+
+
+async def _posted(auth: X402Auth, url: str, order: dict[str, str]) -> httpx.Response:
+    async with httpx.AsyncClient(auth=auth, trust_env=False, timeout=30) as http:
+        return await http.post(url, json=order)
+
+
+@VERSIONS
+def test_an_npm_shop_that_fails_again_and_again_is_paid_once_by_the_same_bytes_when_it_is_well(
+    version: str, shop: NpmShop, facilitator: str, chain: LocalChain, wallet: Wallet, customer: OpenCustomer
+) -> None:
+    """Its middleware settles nothing it did not deliver; from outside that cannot be told from a lost answer."""
+    api_url = shop.api_url(version, facilitator)
+    shopper, signer = customer(api_url, wallet.key, rpc_url=chain.url)
+    before = len(shop.jobs(api_url))
+    with pytest.raises(PaymentUnsettled) as caught:
+        shopper.generate("A storm that fails 5 times", job_id="k", max_price="1")
+    assert (caught.value.exit_code, caught.value.money_moved) == (8, "unknown")
+    assert (chain.payments(wallet.address), shopper.reconcile().voided) == ([], ())
+    assert [(hold.state, hold.sends) for hold in shopper.holds("k")] == [("signed", 4)]
+
+    assert shopper.resume("k").completed
+    (payment,) = chain.payments(wallet.address)
+    assert [_hex(authorization.nonce) for authorization in signer.authorizations] == [payment.nonce]
+    assert [(hold.state, hold.sends) for hold in shopper.holds("k")] == [("settled", 6)]
+    assert len(shop.jobs(api_url)) == before + 1
 
 
 @VERSIONS

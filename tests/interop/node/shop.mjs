@@ -1,6 +1,7 @@
 // An audio shop as anybody builds one with Express, twice: with x402-express (v1) and with @x402/express (v2).
 // The path says which, and on which port its facilitator listens: /v2/4022/api/v1/audio/queue. Environment: PAY_TO,
-// PRICE ("$0.25"), TIMEOUT_MS for the facilitator, SOUND (a file, every customer's track).
+// PRICE ("$0.25"), TIMEOUT_MS for the facilitator, SOUND (a file, every customer's track). A prompt that says "fails 5
+// times" makes the shop itself fail so often, each time after the payment was checked and before it is settled.
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 
@@ -38,11 +39,21 @@ function till(request, response, next) {
 }
 
 const jobs = new Map();
+const failures = new Map();
+
+function fails({ path, body }) {
+  const key = `${path} ${body.prompt}`;
+  const left = failures.get(key) ?? Number(/fails (\d+) times/.exec(body.prompt)?.[1] ?? 0);
+  failures.set(key, left - 1);
+  return left > 0;
+}
+
 const shop = express();
 shop.post("/:version(v1|v2)/:port/api/v1/audio/queue", till, express.json(), (request, response) => {
+  if (fails(request)) return response.status(500).json({ error: "Internal Server Error" });
   const job = { queue_id: randomUUID(), model: request.body.model, path: request.path };
   jobs.set(job.queue_id, job);
-  response.json({ model: job.model, queue_id: job.queue_id, status: "QUEUED" });
+  return response.json({ model: job.model, queue_id: job.queue_id, status: "QUEUED" });
 });
 shop.post("/:version(v1|v2)/:port/api/v1/audio/retrieve", express.json(), (request, response) => {
   if (jobs.has(request.body.queue_id)) response.sendFile(SOUND);
