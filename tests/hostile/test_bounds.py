@@ -220,7 +220,7 @@ def test_an_output_no_file_system_takes_is_refused_before_money(name: str, tmp_p
 
 def test_a_long_name_of_wide_letters_is_saved(tmp_path: Path) -> None:
     """The part file's name is counted in bytes: a name that fits must not fail after the payment."""
-    target = tmp_path / ("音" * 75 + ".wav")
+    target = tmp_path / ("音" * 80 + ".wav")
     check_writable(target, force=False)
 
     def flow() -> Flow[Any]:

