@@ -20,7 +20,7 @@ import pytest
 HOUSE = Path(__file__).parent.parent / "x402_audio"
 FUNCTION_LINES_MAX = 70
 
-GROUND = ("errors", "money", "jsontext", "clock", "flow", "unpack", "notices", "secret")
+GROUND = ("errors", "money", "jsontext", "clock", "flow", "unpack", "patience", "notices", "secret")
 SELLER_CONTRACT = ("providers.provider", "providers.catalog", "providers.answers", "providers.prices")
 """What is said about any seller: plain types and readings. Concrete sellers are another matter."""
 ROOMS = ("protocol", "ledger", "providers", "payment", "jobs")
@@ -53,6 +53,7 @@ NAMES_SELLERS = {
 }
 NETWORK_ROOMS = {
     "flow.py": "hands requests to a transport",
+    "patience.py": "gives our own clients' pools connections that bound an answer's head",
     "payment/": "builds and judges requests of paid calls",
     "jobs/": "holds a streamed answer and names how a stream breaks",
     "wiring.py": "asks an origin once which kind of seller it is",

@@ -123,13 +123,17 @@ class AudioClient(_Front):
 
     @property
     def http(self) -> httpx.Client:
+        from x402_audio.patience import patient
+
         with self._making:
             if self._http is None:
-                self._http = httpx.Client(
-                    limits=_POOL,
-                    follow_redirects=False,
-                    mounts=dict.fromkeys(_LOOPBACK),
-                    verify=_tls(self.settings.api_url),
+                self._http = patient(
+                    httpx.Client(
+                        limits=_POOL,
+                        follow_redirects=False,
+                        mounts=dict.fromkeys(_LOOPBACK),
+                        verify=_tls(self.settings.api_url),
+                    )
                 )
             return self._http
 

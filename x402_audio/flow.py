@@ -28,6 +28,8 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """An answer that is not audio may be this long (the model list is the longest)."""
 ANSWER_TOTAL_S = 60.0
 """And its body may take this long, however steadily it drips."""
+HEAD_TOTAL_S = 120.0
+"""The head of any answer may take this long; longer than each time-out for a single read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def _do(
     match step:
         case Send(request, stream):
             response = http.send(request, stream=True, follow_redirects=False)
+            _tell_head_came(response)
             if stream:
                 streams[id(response)] = _parts(response)
             else:
@@ -201,7 +204,7 @@ async def _do_async(
 ) -> object:
     match step:
         case Send(request, stream):
-            response = await http.send(request, stream=True, follow_redirects=False)
+            response = await _send_async(request, http)
             if stream:
                 streams[id(response)] = _parts_async(response)
             else:
@@ -218,6 +221,21 @@ async def _do_async(
         case Sleep(seconds):
             await asyncio.sleep(seconds)
             return None
+
+
+async def _send_async(request: httpx.Request, http: httpx.AsyncClient) -> httpx.Response:
+    try:
+        async with asyncio.timeout(HEAD_TOTAL_S):
+            return await http.send(request, stream=True, follow_redirects=False)
+    except TimeoutError:
+        raise AnswerTooSlow(f"an answer's head that takes longer than {HEAD_TOTAL_S:.0f} s") from None
+
+
+def _tell_head_came(response: httpx.Response) -> None:
+    """To a connection of ours (`patience.py`), which bounds the time until now."""
+    tell = getattr(response.extensions.get("network_stream"), "head_came", None)
+    if tell is not None:
+        tell()
 
 
 async def in_thread(function: Callable[[], T]) -> T:

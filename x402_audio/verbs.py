@@ -456,7 +456,7 @@ class Verbs:
         request = httpx.Request(
             method,
             parsed,
-            headers={"accept": "application/json"},
+            headers={"accept": "application/json", "accept-encoding": "identity"},
             extensions={"timeout": httpx.Timeout(30.0).as_dict()},
         )
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,27 @@ from tests.hostile.readers import check_error
 from tests.jobs.stage import WaitingClock
 from tests.payment.till import CountingSigner
 from x402_audio.cli import main
+from x402_audio.client import AudioClient
 from x402_audio.errors import ConfigurationError, RequestInvalid
-from x402_audio.flow import ANSWER_TOTAL_S, AnswerTooSlow, AnswerUnreadable, Flow, chunk, run, run_async, send
+from x402_audio.flow import (
+    ANSWER_TOTAL_S,
+    HEAD_TOTAL_S,
+    AnswerTooSlow,
+    AnswerUnreadable,
+    Flow,
+    chunk,
+    run,
+    run_async,
+    send,
+)
 from x402_audio.jobs.download import check_writable, save_stream
 from x402_audio.jobs.schedule import POLL_MAX_S, next_poll
 from x402_audio.ledger.rates import Rates
 from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.patience import TimedBackend, patient
 from x402_audio.payment.auth import X402Auth
 from x402_audio.payment.policy import PaymentPolicy
+from x402_audio.settings import load_settings
 from x402_audio.unpack import Unpacker
 
 URL = "http://127.0.0.1:9/"
@@ -308,3 +322,95 @@ def test_a_strange_rates_file_blocks_no_paid_job(name: str, tmp_path: Path) -> N
         assert victim.shopper.clock.now() - began < 60
         victim.check_books()
         assert len([text for text in victim.shopper.told("warning") if "rates" in text]) <= 1
+
+
+# --- heads that drip
+def _dripping_heads() -> Iterator[bytes]:
+    yield b"HTTP/1.1 402 Payment Required\r\n"
+    number = 0
+    while True:
+        number += 1
+        yield b"x-%d: y\r\n" % number if number % 2 else b"x-more: z\r\n"
+
+
+def test_a_dripping_head_ends_in_time_on_our_own_client() -> None:
+    """Every byte came within the time-out for a read; the head alone would have taken days."""
+    moments = iter(range(0, 10**9, 10))
+    with open_crook() as crook, patient(httpx.Client(trust_env=False), lambda: float(next(moments))) as http:
+        crook.insists("slow", lambda _: _dripping_heads())
+        with pytest.raises(httpx.ReadTimeout):
+            run(_ask_for(f"{crook.api_url}/slow"), http, lambda _: None)
+        assert run(_ask_for(f"{crook.api_url}/complete"), http, lambda _: None) == b'{"success": true}'
+
+
+def test_a_long_body_is_not_timed_as_a_head() -> None:
+    now = [0.0]
+    with open_crook() as crook, patient(httpx.Client(trust_env=False), lambda: now[0]) as http:
+        crook.insists("long", lambda _: [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"a", b"b"])
+
+        def flow() -> Flow[bytes]:
+            response = yield from send(httpx.Request("GET", f"{crook.api_url}/long"), stream=True)
+            now[0] += 10 * HEAD_TOTAL_S
+            body = b""
+            while piece := (yield from chunk(response)):
+                body += piece
+            return body
+
+        assert run(flow(), http, lambda _: None) == b"ab"
+
+
+def test_an_awaited_dripping_head_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("x402_audio.flow.HEAD_TOTAL_S", 0.05)
+    parked = threading.Event()
+
+    async def go(url: str) -> None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await run_async(_ask_for(url), http)
+
+    def never_done() -> Iterator[bytes]:
+        yield b"HTTP/1.1 402 Payment Required\r\nx: "
+        parked.wait(30)
+
+    with open_crook() as crook:
+        crook.insists("slow", lambda _: never_done())
+        with pytest.raises(AnswerTooSlow):
+            asyncio.run(go(f"{crook.api_url}/slow"))
+        parked.set()
+
+
+def test_the_clients_own_connections_are_patient_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies' pools too; what httpx keeps private is found where this release keeps it."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    settings = load_settings(env={"X402_AUDIO_STATE_DIR": str(tmp_path)}, cwd=tmp_path)
+    with AudioClient(settings) as client:
+        transports = [
+            client.http._transport,
+            *(one for one in client.http._mounts.values() if one is not None),
+        ]
+        pools = [vars(transport)["_pool"] for transport in transports]
+        assert len(pools) >= 2
+        assert all(isinstance(vars(pool)["_network_backend"], TimedBackend) for pool in pools)
+
+
+def _ask_for(url: str) -> Flow[bytes]:
+    return (yield from send(httpx.Request("GET", url))).content
+
+
+def test_a_demand_is_not_asked_for_in_a_form_nobody_can_bound(tmp_path: Path) -> None:
+    """A client that takes brotli or zstd would be answered with it; the caller's other headers stay."""
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["accept-encoding"])
+        return httpx.Response(200)
+
+    clock = WaitingClock()
+    ledger = SqliteLedger(tmp_path / "books" / "ledger.db", clock=clock)
+    auth = X402Auth(CountingSigner(), ledger, PaymentPolicy(max_amount="1"), prepaid=(), clock=clock)
+    with httpx.Client(transport=httpx.MockTransport(handler), auth=auth) as http:
+        for wanted in ("gzip, deflate, br, zstd", "br", "identity", "gzip"):
+            http.get(URL, headers={"accept-encoding": wanted})
+    ledger.close()
+    assert asked == ["gzip, deflate", "gzip, deflate", "identity", "gzip"]

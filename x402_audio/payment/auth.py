@@ -216,6 +216,9 @@ class X402Auth(httpx.Auth):
 
     # --- the one body
     def _flow(self, request: httpx.Request) -> Flow[None]:
+        if {"br", "zstd"} & set(request.headers.get("accept-encoding", "").replace(" ", "").split(",")):
+            # A demand is ours to read, and nothing bounds what a few of those bytes unpack to.
+            request.headers["accept-encoding"] = "gzip, deflate"
         account = self._accounts.get(origin_of(request.url))
         paid = self._prepaid(request, account) if account is not None else self._direct(request)
         yield from knowing(paid, lambda: self._open_holds(request), then="send the same request again")

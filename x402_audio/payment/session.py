@@ -100,7 +100,10 @@ class SellerSession:
     # --- building
     def request(self, ask: Ask, secrets: Mapping[str, Secret], timeout: httpx.Timeout) -> httpx.Request:
         """The request for an ask; secrets are attached for one hop."""
-        headers = {"accept": "application/json, audio/*", "user-agent": f"x402_audio/{__version__}"}
+        headers = {
+            "accept": "application/json, audio/*", "accept-encoding": "identity",
+            "user-agent": f"x402_audio/{__version__}",
+        }  # fmt: skip
         body = body_of(ask)
         if ask.body is not None:
             headers["content-type"] = "application/json"
