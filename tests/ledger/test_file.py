@@ -17,7 +17,7 @@ from tests.ledger.desk import SteppedClock, counted_random, limit, pay, wish
 from x402_audio.clock import system_random
 from x402_audio.errors import BudgetExceeded, LedgerBusy, LedgerError
 from x402_audio.ledger import credit_book, database, holds, jobs_book, payees, schema, spending
-from x402_audio.ledger.place import refuse_network_folder
+from x402_audio.ledger.place import check_disk
 from x402_audio.ledger.sqlite import SqliteLedger
 
 FEW = {
@@ -146,10 +146,10 @@ def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str, fine: bool) 
         f"3 1 0:6 / {tmp_path}-other rw - nfs server:/y rw\n"
     )
     if fine:
-        refuse_network_folder(tmp_path, str(mounts))
+        check_disk(tmp_path, str(mounts))
     else:
         with pytest.raises(LedgerError, match=kind):
-            refuse_network_folder(tmp_path / "deeper", str(mounts))
+            check_disk(tmp_path / "deeper", str(mounts))
 
 
 @pytest.mark.parametrize(

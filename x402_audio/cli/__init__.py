@@ -23,6 +23,9 @@ from x402_audio.cli.stage import Stage
 from x402_audio.errors import X402AudioError
 
 Command = Callable[[Stage], Report]
+_ENDING = [
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,10 +50,11 @@ def _run(args: argparse.Namespace) -> int:
     output = Output(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
     stage = Stage(args, output)
     try:
-        with _terminate_like_interrupt():
-            return output.report(_command(args.run)(stage))
-    except KeyboardInterrupt:
-        return output.fail(_interrupted(stage))
+        with _signals_interrupt():
+            try:
+                return output.report(_command(args.run)(stage))
+            except KeyboardInterrupt:
+                return output.fail(_interrupted(stage))
     except X402AudioError as error:
         return output.fail(error)
     except Exception as error:
@@ -66,26 +70,42 @@ def _command(name: str) -> Command:
 
 
 @contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: books closed, one line said."""
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and a lost terminal end a command as Ctrl-C does: books closed, one line said, and that undisturbed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    ours = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]  # nohup stays nohup
+    before = [(number, signal.signal(number, interrupt)) for number in ours]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _interrupted(stage: Stage) -> Interrupted:
-    job_id, moved = stage.terminal.job_id, stage.terminal.money_moved
+    job_id, moved = stage.terminal.job_id or _job_of(stage.args), stage.terminal.money_moved
+    if job_id and moved == "no":
+        moved = stage.money_of(job_id)
     again = f"{PROGRAM} resume {job_id}" if job_id else "repeat the command"
     return Interrupted(
         f"interrupted; the state is kept, {'resume with ' if job_id else ''}{again}", money_moved=moved, next_step=again,
         job_id=job_id or None,
     )  # fmt: skip
+
+
+def _job_of(args: argparse.Namespace) -> str:
+    """The job a command line names."""
+    if args.run == "job_commands:resume":
+        return args.id or ""
+    return getattr(args, "job_id", None) or ""
 
 
 def _unexpected(stage: Stage, error: Exception) -> UnexpectedError:

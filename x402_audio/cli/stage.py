@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from x402_audio.cli.output import Output
 from x402_audio.cli.terminal import Terminal
-from x402_audio.errors import ConfigurationError
+from x402_audio.errors import ConfigurationError, LedgerError, MoneyMoved
 from x402_audio.jsontext import read_json_object
 
 if TYPE_CHECKING:
@@ -71,6 +72,20 @@ class Stage:
             finally:
                 self.terminal.close()
 
+    def money_of(self, job_id: str) -> MoneyMoved:
+        """What the books know of a job's money, for a command that was stopped before it could say so."""
+        if self._settings is None or not self._settings.ledger.exists():
+            return "no"
+        from x402_audio.ledger.sqlite import SqliteLedger
+        from x402_audio.payment.books import moved
+
+        try:
+            ledger = SqliteLedger(self._settings.ledger, create=False)
+        except LedgerError:
+            return "unknown"
+        with closing(ledger):
+            return moved(lambda: ledger.holds(job_id=job_id))
+
     def _flags(self) -> dict[str, str]:
         return {name: value for name, word in _FLAGS.items() if (value := getattr(self.args, word))}
 
@@ -99,13 +114,21 @@ class Stage:
 
 
 def make_private_folder(path: Path) -> None:
-    """The state folder, for its owner alone. Raises ConfigurationError when it cannot be made."""
+    """The state folder, for its owner alone. Raises ConfigurationError when it cannot be made, or others can change it."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
     except OSError as error:
         raise ConfigurationError(
             f"STATE_DIR {path} cannot be made: {error.strerror}", next_step="set X402_AUDIO_STATE_DIR"
         ) from None
+    if facts.st_uid not in (os.getuid(), 0):
+        raise ConfigurationError(
+            f"STATE_DIR {path} belongs to another user",
+            next_step="set X402_AUDIO_STATE_DIR to a folder of yours",
+        )
+    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(f"STATE_DIR {path} can be changed by others", next_step=f"chmod 700 {path}")
 
 
 def sandbox_folder() -> Path:

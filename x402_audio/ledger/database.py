@@ -18,14 +18,23 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from x402_audio.clock import Clock, Random
-from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
+from x402_audio.errors import LedgerBusy, LedgerError
 from x402_audio.jsontext import write_json
 from x402_audio.ledger import schema
 from x402_audio.ledger.book import Event
 from x402_audio.ledger.chain_of_events import canonical, link, plain
 from x402_audio.ledger.migration import bring_forward, refuse_newer, refuse_other, version_of
-from x402_audio.ledger.place import check_file, create_empty, refuse_network_folder, sync
+from x402_audio.ledger.place import (
+    Identity,
+    check_file,
+    check_folder,
+    check_still,
+    create_empty,
+    identity_of,
+    sync,
+)
 from x402_audio.ledger.rows import event_from
+from x402_audio.ledger.trouble import spoken
 
 BUSY_S: Final = 30
 TICK_S: Final = 1e-6
@@ -120,17 +129,17 @@ class Database:
         self._random = random
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._identity = Identity(0, 0)
         self._latest = 0.0
         self._listeners: list[Callable[[Event], None]] = []
-        with _MAKING, _spoken(self.path):
+        with _MAKING, spoken(self.path):
             if not os.path.lexists(self.path):
                 if not create:
                     raise LedgerError(
                         f"there is no ledger at {self.path}", next_step="check LEDGER or --ledger"
                     )
                 _make(self.path, random)
-            check_file(self.path)
-            self._connection = _open(self.path)
+            self._connect()
         _OPEN.add(self)
 
     def now(self) -> float:
@@ -199,13 +208,22 @@ class Database:
         if not self._lock.acquire(timeout=BUSY_S):
             raise LedgerBusy("the ledger is busy: another thread has been writing for 30 s")
         try:
-            with _spoken(self.path):
+            with spoken(self.path):
                 if self._connection is None:
-                    check_file(self.path)
-                    self._connection = _open(self.path)
+                    self._connect()
+                else:
+                    check_still(self.path, self._identity)
+                assert self._connection is not None
                 yield self._connection
         finally:
             self._lock.release()
+
+    def _connect(self) -> None:
+        check_file(self.path)
+        self._connection = _open(self.path)
+        self._identity = identity_of(
+            self.path
+        )  # only now: some systems copy a file that is opened to be written
 
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
@@ -225,7 +243,7 @@ def _make(path: str, random: Random) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync(str(folder.parent))
-    refuse_network_folder(folder)
+    check_folder(folder)
     for suffix in ("-journal", "-wal"):
         with suppress(FileNotFoundError):
             if Path(path + suffix).stat().st_size and not os.path.lexists(path):
@@ -282,26 +300,6 @@ def _sane(now: float) -> float:
             f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)"
         )
     return now + 0.0  # a clock may tell whole seconds; the books keep one kind of number
-
-
-@contextmanager
-def _spoken(path: str) -> Iterator[None]:
-    """Say SQLite's and the disk's failures in the ledger's words, with the way back."""
-    try:
-        yield
-    except X402AudioError:
-        raise
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LedgerBusy(f"the ledger {path} is busy") from None
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise LedgerError(f"{path} is damaged or not a ledger: {error}",
-                              next_step="move it away and restore the newest backup, then: x402-audio reconcile"
-                              ) from None  # fmt: skip
-        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error
-    except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be used: {error.strerror or error}") from error
 
 
 def _before_fork() -> None:

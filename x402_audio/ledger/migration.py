@@ -18,6 +18,7 @@ from urllib.parse import quote
 from x402_audio.errors import LedgerError
 from x402_audio.ledger import schema
 from x402_audio.ledger.place import create_empty, sync
+from x402_audio.ledger.trouble import RESTORE
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -80,7 +81,7 @@ def _refuse_damaged(connection: sqlite3.Connection, path: str) -> None:
     (sound,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if sound != "ok":
         raise LedgerError(f"{path} is damaged and was not changed: {sound}",
-                          next_step="move it away and restore the newest backup, then: x402-audio reconcile")  # fmt: skip
+                          next_step=RESTORE)  # fmt: skip
 
 
 def _keep_copy(path: str, wished: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a ledger may lie: a plain file of ours that nobody else can use, on a disk whose locks and syncs are honest.
+"""Where a ledger may lie: a plain file of ours that nobody else can change, on a disk whose locks and syncs are honest.
 
 Knows files, no database.
 """
@@ -7,12 +7,53 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from x402_audio.errors import LedgerError
 
-REFUSED_FILESYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs"})
+REFUSED_FILESYSTEMS: Final = frozenset({
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.sshfs", "fuse.davfs2", "fuse.s3fs", "fuse.rclone",
+    "fuse.gcsfuse", "fuse.goofys",
+})  # fmt: skip
+"""Their locks or syncs are known to be worth nothing."""
+LOCAL_FILESYSTEMS: Final = frozenset({
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
+})  # fmt: skip
+"""Their locks and syncs are known to be good. Any other is tried."""
+COMPANIONS: Final = ("-journal", "-wal", "-shm")
+"""SQLite believes what it finds under these names."""
+_TRY_S: Final = 20
+_TRY_LOCK: Final = """
+import fcntl, sys
+file = open(sys.argv[1], "rb+")
+for _ in sys.stdin:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("taken", flush=True)
+    else:
+        print("free", flush=True)
+"""
+"""Another process that tries the lock each time it is asked."""
+_tried: set[int] = set()
+
+
+class Identity(NamedTuple):
+    """Which file it is, whatever it is called."""
+
+    device: int
+    inode: int
+
+
+def identity_of(path: str) -> Identity:
+    """The file that lies there now."""
+    facts = Path(path).lstat()
+    return Identity(facts.st_dev, facts.st_ino)
 
 
 def check_file(path: str) -> None:
@@ -21,34 +62,102 @@ def check_file(path: str) -> None:
         facts = Path(path).lstat()
     except FileNotFoundError:
         raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
-    if not stat.S_ISREG(facts.st_mode):
-        raise LedgerError(
-            f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it"
-        )
-    if facts.st_uid != os.getuid():
-        raise LedgerError(
-            f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}"
-        )
-    if facts.st_mode & 0o077:
-        raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
-    refuse_network_folder(Path(path).parent)
+    _refuse_others(path, facts, 0o077)
+    for suffix in COMPANIONS:
+        with suppress(FileNotFoundError):
+            _refuse_others(path + suffix, Path(path + suffix).lstat(), 0o022)
+    check_folder(Path(path).parent)
 
 
-def refuse_network_folder(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
-    """Locks of NFS, SMB and the like cannot be trusted with money. Raises LedgerError; silent where /proc is not."""
+def check_still(path: str, identity: Identity) -> None:
+    """The file that was opened still lies there. Raises LedgerError when it was moved, deleted or replaced."""
     try:
-        lines = Path(mounts).read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return
-    place, best, kind = folder.resolve(), -1, ""
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        point = Path(mount.split(" ")[4].replace("\\040", " "))
-        if (place == point or point in place.parents) and len(point.parts) >= best:
-            best, kind = len(point.parts), source.split(" ")[0]
+        now = identity_of(path)
+    except FileNotFoundError:
+        raise LedgerError(
+            f"the ledger {path} is gone; it was moved or deleted while this program had it open",
+            next_step="put it back, or restore a backup; then start this program again",
+        ) from None
+    if now != identity:
+        raise LedgerError(
+            f"the ledger {path} was replaced while this program had it open",
+            next_step="start this program again, then: x402-audio reconcile",
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which others can replace files, or of a disk that cannot keep books. Raises LedgerError."""
+    facts = folder.stat()
+    if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
+        raise LedgerError(
+            f"anybody can replace files in {folder}, the ledger's folder", next_step=f"chmod o-w {folder}"
+        )
+    if (
+        facts.st_mode & stat.S_IWGRP
+        and not facts.st_mode & stat.S_ISVTX
+        and not _is_our_own_group(facts.st_gid)
+    ):
+        raise LedgerError(
+            f"a group can replace files in {folder}, the ledger's folder", next_step=f"chmod g-w {folder}"
+        )
+    check_disk(folder)
+
+
+def check_disk(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
+    """Refuse NFS, SMB and the like by name; try locks and syncs of what has no known name. Raises LedgerError."""
+    kind = _filesystem(folder, mounts)
     if kind in REFUSED_FILESYSTEMS:
-        raise LedgerError(f"{folder} is on {kind}, whose locks cannot keep books exact",
-                          next_step="put LEDGER on a local disk, or use postgresql://")  # fmt: skip
+        raise _refused(folder, f"{folder} is on {kind}, whose locks cannot keep books exact")
+    device = folder.stat().st_dev
+    if kind not in LOCAL_FILESYSTEMS and device not in _tried:
+        try_disk(folder)
+        _tried.add(device)
+
+
+def try_disk(folder: Path) -> None:
+    """Whether a lock taken here stops another process, and what is synced can be read back. Raises LedgerError."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".x402-audio-try-", dir=folder)
+    except OSError as error:
+        raise LedgerError(
+            f"{folder} cannot be written: {error.strerror}",
+            next_step=f"make {folder} writable for you, or name another LEDGER",
+        ) from None
+    try:
+        with os.fdopen(descriptor, "rb+") as file:
+            file.write(b"x402")
+            file.flush()
+            os.fsync(file.fileno())
+            sync(str(folder))
+            os.link(name, name + ".link")
+            Path(name + ".link").unlink()
+            kept = Path(name).read_bytes()
+            held, freed = _another_sees(name, file.fileno())
+    except (OSError, ImportError, subprocess.SubprocessError) as error:
+        raise _refused(folder, f"the disk of {folder} fails the test of locks and syncs: {error}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+    if (kept, held, freed) != (b"x402", "taken", "free"):
+        raise _refused(
+            folder, f"the disk of {folder} fails the test of locks and syncs: a lock was {held}, then {freed}"
+        )
+
+
+def _another_sees(name: str, descriptor: int) -> tuple[str, str]:
+    """What another process says of our lock while we hold it, and after."""
+    import fcntl
+
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    command = [sys.executable, "-I", "-S", "-c", _TRY_LOCK, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write("try\n")
+        other.stdin.flush()
+        held = other.stdout.readline().strip()
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        freed = other.communicate("try\n", timeout=_TRY_S)[0].strip()
+    return held, freed
 
 
 def create_empty(path: str) -> None:
@@ -68,3 +177,48 @@ def sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_others(path: str, facts: os.stat_result, bits: int) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise LedgerError(
+            f"the ledger {path} is not a plain file", next_step="name the file itself, not a link to it"
+        )
+    if facts.st_uid != os.getuid():
+        raise LedgerError(
+            f"the ledger {path} belongs to another user", next_step=f"sudo chown $(id -un) {path}"
+        )
+    if facts.st_mode & bits:
+        raise LedgerError(f"the ledger {path} is open to others", next_step=f"chmod 600 {path}")
+
+
+def _is_our_own_group(gid: int) -> bool:
+    """A user's private group, as many systems make one for each user, lets nobody else in."""
+    if gid != os.getgid():
+        return False
+    import grp
+    import pwd
+
+    try:
+        return set(grp.getgrgid(gid).gr_mem) <= {pwd.getpwuid(os.getuid()).pw_name}
+    except KeyError:
+        return False
+
+
+def _filesystem(folder: Path, mounts: str) -> str:
+    """The kind of the innermost mount that holds the folder; '' where the system does not say."""
+    try:
+        lines = Path(mounts).read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    place, best, kind = folder.resolve(), -1, ""
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = Path(mount.split(" ")[4].replace("\\040", " "))
+        if (place == point or point in place.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), source.split(" ")[0]
+    return kind
+
+
+def _refused(folder: Path, why: str) -> LedgerError:
+    return LedgerError(why, next_step=f"put LEDGER (or STATE_DIR) on a local disk, not below {folder}")

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from x402_audio.clock import Clock, Random, system_random
 from x402_audio.ledger.owner import owner_is_dead, this_owner
+from x402_audio.ledger.trouble import BUSY, kind_of, told
 
 T = TypeVar("T")
 BUSY_S: Final = 2
@@ -152,6 +153,11 @@ class Rates:
             self._told = True
             self._on_trouble(f"{self.path} cannot be kept; this program paces only its own requests")
         return without
+
+    def _must_be_busy(self, error: sqlite3.Error) -> None:
+        """Waiting helps against a busy file, not against a disk that is full or closed to us. Raises LedgerError."""
+        if kind_of(error) not in BUSY:
+            raise told(self.path, error) from None
 
     @staticmethod
     def _rate(db: sqlite3.Connection, wallet: str, route: str, now: float) -> tuple[float, float]:

@@ -21,14 +21,14 @@ def knowing(flow: Flow[T], holds: Callable[[], Sequence[Hold]], *, then: str) ->
         return (yield from flow)
     except LedgerError as error:
         if error.money_moved == "no" and not isinstance(error, JobConflict | UnknownJob):
-            error.money_moved = yield from call(lambda: _moved(holds))
+            error.money_moved = yield from call(lambda: moved(holds))
             if error.money_moved != "no":
                 error.retry = "same_id"
                 error.next_step = f"{error.next_step}; then: {then}"
         raise
 
 
-def _moved(holds: Callable[[], Sequence[Hold]]) -> MoneyMoved:
+def moved(holds: Callable[[], Sequence[Hold]]) -> MoneyMoved:
     """Of all these payments together; `unknown` too when they cannot even be read."""
     try:
         found = holds()

@@ -17,6 +17,8 @@ from x402_audio.clock import Clock
 from x402_audio.errors import (
     ConfigurationError,
     InsufficientBalance,
+    LedgerBusy,
+    LedgerError,
     PaymentRefused,
     ProtocolError,
     X402AudioError,
@@ -384,6 +386,10 @@ def await_credit(account: Account, hold: Hold) -> Flow[None]:
     while True:
         try:
             reading = yield from trusted_credit(account, fresh_s=0.0)
+        except LedgerBusy:
+            reading = None
+        except LedgerError:
+            raise  # waiting does not mend the books
         except X402AudioError:
             reading = None
         agreed = reading is not None and reading.trust == "agreed"

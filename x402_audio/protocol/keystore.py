@@ -6,6 +6,7 @@ eth_account does the encryption and is imported on first use; it raises Python's
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,6 +113,7 @@ def _write_new(path: str | Path, data: bytes) -> None:
 def _read(path: str | Path) -> dict[str, Json]:
     try:
         with open(path, "rb") as file:
+            facts = os.fstat(file.fileno())
             text = file.read(_FILE_BYTES_MAX + 1)
         stored = read_json_object(text, bytes_max=_FILE_BYTES_MAX)
     except OSError as error:
@@ -120,6 +122,11 @@ def _read(path: str | Path) -> dict[str, Json]:
         raise SignerError(f"{path} is not a geth V3 keystore") from None
     if stored.get("version") != 3:
         raise SignerError(f"{path} is not a geth V3 keystore")
+    if facts.st_uid not in (os.getuid(), 0) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SignerError(
+            f"the keystore {path} can be changed by others",
+            next_step=f"check that it is yours, then: chmod 600 {path}",
+        )
     return stored
 
 
