@@ -148,6 +148,8 @@ def test_files_that_may_not_grow_end_in_one_line_and_resume_brings_the_track(tmp
         "60",
         "--job-id",
         "j1",
+        "--poll-interval",
+        "0.05",
         "--json",
     )
 
