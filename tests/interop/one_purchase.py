@@ -12,20 +12,27 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import httpx
+
 from tests.interop.neighbours import NpmShop
-from tests.jobs.stage import KEY, CountingSigner, Shopper, WaitingClock, settings_for
+from tests.jobs.stage import MODEL, PROMPT, CountingSigner, Shopper, WaitingClock, settings_for
+from x402_audio import PaymentPolicy, X402Auth
 from x402_audio.errors import X402AudioError
-from x402_audio.ledger.book import Hold
+from x402_audio.ledger.book import Hold, Ledger
 from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.protocol.exact import Authorization
 from x402_audio.providers.provider import Track
 
 JOB: Final = "the-one-purchase"
+FACES: Final = ("the client", "X402Auth")
+"""What is judged: the job-running client, and the payment flow inside a stranger's httpx client."""
 _RING: Final = (
     "import os, socket, sys\n"
     "bell = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
@@ -48,7 +55,6 @@ class Outcome:
     signed: list[Authorization] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     unsound: list[str] = field(default_factory=list)
-    delivered: bool = False
     crash: str = ""
 
     @property
@@ -59,52 +65,82 @@ class Outcome:
 
 
 class Customer:
-    """Buys with a new wallet's books at one shop of one version, one facilitator after the other."""
+    """Buys at one shop of one version, one facilitator after the other, each time with empty books."""
 
-    def __init__(self, shop: NpmShop, version: str, folder: Path) -> None:
+    def __init__(self, shop: NpmShop, version: str, face: str, folder: Path) -> None:
         self._shop = shop
         self._version = version
+        self._face = face
         self._folder = folder
 
     def buy(self, facilitator: str) -> Outcome:
         """One purchase behind this facilitator; an exception without a type is a crash and is kept as such."""
         outcome = Outcome()
-        state = self._folder / facilitator.rpartition(":")[2]
-        state.mkdir(mode=0o700)
         try:
-            self._buy(facilitator, state, outcome)
+            with ExitStack() as stack:
+                self._buy(facilitator, outcome, stack)
         except Exception:
             outcome.crash = traceback.format_exc()
         return outcome
 
-    def _buy(self, facilitator: str, state: Path, outcome: Outcome) -> None:
-        signer, clock, track = CountingSigner(), WaitingClock(time.time()), state / "track.wav"
-        settings = settings_for(
-            self._shop.api_url(self._version, facilitator), state, key=KEY, PROVIDER="direct"
-        )
-        shopper = Shopper(settings, clock, signer=signer)
+    def _buy(self, facilitator: str, outcome: Outcome, stack: ExitStack) -> None:
+        signer, clock = CountingSigner(), WaitingClock(time.time())
+        state = self._folder / facilitator.rpartition(":")[2]
+        state.mkdir(mode=0o700)
+        api_url = self._shop.api_url(self._version, facilitator)
+        settings = settings_for(api_url, state, PROVIDER="direct", LEDGER=str(state / "books.db"))
+
+        def shopper(*rpc_urls: str) -> Shopper:
+            opened = Shopper(replace(settings, rpc_urls=rpc_urls), clock, signer=signer)
+            stack.callback(opened.close)
+            return opened
+
+        buyer = shopper()
+        if self._face == "X402Auth":
+            http = stack.enter_context(stranger(signer, buyer.client.ledger, clock))
+            first = second = partial(_bought_by_post, http, api_url)
+        else:
+            first = partial(_bought_by_job, buyer, state / "track.wav")
+            second = partial(_bought_by_resuming, buyer)
         outcome.signed = signer.authorizations
-        outcome.first = _ended(lambda: shopper.generate(job_id=JOB, max_price="1", output=track))
+        outcome.first = _ended(first)
         if outcome.first != "delivered":
             # An address with a query is none that settings would take, but the battery's read has one.
-            nonce = shopper.holds(JOB)[0].nonce
-            read = f"{facilitator}/rpc?nonce={nonce}&read=/reconcile"
-            asker = Shopper(replace(settings, rpc_urls=(read,)), clock, signer=signer)
-            outcome.asked = asker.reconcile()
-            asker.close()
-            outcome.second = _ended(lambda: shopper.resume(JOB))
-        outcome.holds = shopper.holds()
-        outcome.unsound = [str(fault) for fault in shopper.client.ledger.verify()]
-        outcome.delivered = track.is_file()
-        shopper.close()
+            read = f"{facilitator}/rpc?nonce={buyer.holds()[0].nonce}&read=/reconcile"
+            outcome.asked = shopper(read).reconcile()
+            outcome.second = _ended(second)
+        outcome.holds = buyer.holds()
+        outcome.unsound = [str(fault) for fault in buyer.client.ledger.verify()]
 
 
-def _ended(attempt: Callable[[], Track]) -> str:
+def stranger(signer: CountingSigner, ledger: Ledger, clock: WaitingClock) -> httpx.Client:
+    """A stranger's httpx client that pays."""
+    auth = X402Auth(signer, ledger, PaymentPolicy(max_amount="0.50"), clock=clock)
+    return httpx.Client(auth=auth, trust_env=False, timeout=30)
+
+
+def _bought_by_post(http: httpx.Client, api_url: str) -> bool:
+    answer = http.post(f"{api_url}/audio/queue", json={"model": MODEL, "prompt": PROMPT})
+    return answer.status_code == 200 and bool(answer.json()["queue_id"])
+
+
+def _bought_by_job(buyer: Shopper, file: Path) -> bool:
+    return _is_here(buyer.generate(job_id=JOB, max_price="1", output=file))
+
+
+def _bought_by_resuming(buyer: Shopper) -> bool:
+    return _is_here(buyer.resume(JOB))
+
+
+def _is_here(track: Track) -> bool:
+    return track.completed and Path(track.path).is_file()
+
+
+def _ended(attempt: Callable[[], bool]) -> str:
     try:
-        track = attempt()
+        return "delivered" if attempt() else "not delivered"
     except X402AudioError as error:
         return f"{error.code} {error.exit_code}"
-    return "delivered" if track.completed else "not completed"
 
 
 class Doorbell(socketserver.ThreadingTCPServer):
