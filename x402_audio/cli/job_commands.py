@@ -1,16 +1,16 @@
-"""Commands for the life of jobs: list, show, resume, cancel, and reconcile, which ends what is unknown."""
+"""Commands for the life of jobs: list, show, resume, cancel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from x402_audio.cli.money_commands import track_report
-from x402_audio.cli.output import Report, error_fields, record, table, worst
+from x402_audio.cli.output import Report, error_fields, table, worst
 from x402_audio.cli.owner_commands import asking
 from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import hold_fields, job_fields, job_row, track_fields
 from x402_audio.cli.stage import Stage
-from x402_audio.errors import JobParked, PaymentUnsettled, X402AudioError
+from x402_audio.errors import JobParked, X402AudioError
 
 if TYPE_CHECKING:
     from x402_audio.client import AudioClient
@@ -122,30 +122,3 @@ def cancel(stage: Stage) -> Report:
     with stage.client() as client:
         job = client.cancel(stage.args.id)
     return Report(job_fields(job), [f"{job.id} is {job.state}"])
-
-
-def reconcile(stage: Stage) -> Report:
-    """One pass of books against seller and chain."""
-    with stage.client() as client:
-        report = client.reconcile()
-        still = [client.ledger.hold(hold_id) for hold_id in report.open]
-    for text in report.unread:
-        stage.output.warn(f"could not read {text}")
-    lines = [f"{one.kind}: {one.amount} ({one.subject}) {one.text}" for one in report.differences]
-    for word, ids in (("settled", report.settled), ("void", report.voided), ("presumed", report.presumed)):
-        lines += [f"{word}: {hold_id}" for hold_id in ids]
-    lines += [f"moved on: {job_id}" for job_id in report.jobs]
-    lines += [f"still unknown: {hold.id} {hold.amount} to {hold.pay_to} ({hold.kind})" for hold in still]
-    result = {
-        "differences": [record(one) for one in report.differences], "settled": report.settled, "void": report.voided,
-        "presumed": report.presumed, "open": [hold_fields(hold) for hold in still], "jobs": report.jobs,
-        "unread": report.unread,
-    }  # fmt: skip
-    if not still:
-        return Report(result, lines or ["books, seller and chain agree"])
-    first = still[0]
-    unknown = PaymentUnsettled(
-        f"{len(still)} payment(s) are still unknown", hold_id=first.id, nonce=first.nonce, valid_before=first.valid_before,
-        next_step="start no other purchase; run x402-audio reconcile again later",
-    )  # fmt: skip
-    return Report(result, lines, error=unknown)

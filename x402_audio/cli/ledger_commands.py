@@ -265,6 +265,9 @@ def backup(stage: Stage) -> Report:
     path = Path(stage.args.path).absolute()
     ledger.backup(str(path))
     ledger.close()
+    stage.output.say(
+        "after restoring it, before anything else: x402-audio reconcile (it would buy again what it missed)"
+    )
     return Report({"path": str(path)}, [str(path)])
 
 

@@ -25,6 +25,13 @@ _EXITS: Final = (
 )
 
 
+BACKUP_WARNING: Final = (
+    "The whole ledger into a new file, secrets included. A restored backup is an old copy of the books: it does not know"
+    " what was bought after it was made and would buy it again. After restoring one run x402-audio reconcile before"
+    " anything else, with RPC_URL set; what was paid directly to a seller shows on the chain alone."
+)
+
+
 class UsageError(ConfigurationError):
     """The command line cannot be read; nothing was done."""
 
@@ -171,10 +178,14 @@ def _add_jobs(commands: Commands) -> None:
     _add_file(resume)
     cancel = _command(commands, "cancel", "job_commands:cancel", "end a job that has not been bought")
     cancel.add_argument("id", metavar="ID")
-    _command(
-        commands, "reconcile", "job_commands:reconcile", "hold the books against the seller and the chain",
-        description="One pass: settles what was unknown, names every difference. Exit 8 while something stays unknown.",
+    reconcile = _command(
+        commands, "reconcile", "reconcile_command:reconcile", "hold the books against the seller and the chain",
+        description="Settles what was unknown, names every difference. Exit 8 while something stays unknown.",
     )  # fmt: skip
+    reconcile.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    reconcile.add_argument(
+        "--every", metavar="S", type=seconds, default=60.0, help="seconds between two passes (default 60)"
+    )
 
 
 def _add_funds(commands: Commands) -> None:
@@ -274,7 +285,11 @@ def _add_wallet_and_books(commands: Commands) -> None:
     export.add_argument("--output", metavar="PATH", help="a file instead of stdout")
     _command(acts, "verify", "ledger_commands:verify", "replay the events against the books")
     backup = _command(
-        acts, "backup", "ledger_commands:backup", "the whole ledger into a new file, secrets included"
+        acts,
+        "backup",
+        "ledger_commands:backup",
+        "the whole ledger into a new file, secrets included",
+        description=BACKUP_WARNING,
     )
     backup.add_argument("path", metavar="PATH")
 

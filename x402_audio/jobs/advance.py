@@ -43,6 +43,7 @@ from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_of
 from x402_audio.jobs.gate import PAID, still_missing, watch
 from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
+from x402_audio.jobs.strangers import meet
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.approvals import refusal
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
@@ -198,6 +199,7 @@ def _step(
         case "planned":
             return (yield from _quote(desk, job))
         case "quoted" | "reserved":
+            yield from meet(desk, job, chain)
             return (yield from buy(desk, job))
         case "queued" | "ready":
             return (yield from _poll(desk, job, until, warnings))

@@ -396,7 +396,9 @@ class Ledger(Protocol):
         job_id: str | None = None,
         states: Sequence[str] = (),
         kind: str | None = None,
-    ) -> list[Hold]: ...
+        ends_after: float | None = None,
+    ) -> list[Hold]:
+        """Oldest first. ends_after: only those whose validity ends at that moment or later, Unix seconds."""
 
     # --- jobs
     def add_job(self, job: NewJob) -> tuple[JobRecord, bool]:

@@ -261,9 +261,10 @@ class HoldVerbs:
         job_id: str | None = None,
         states: Sequence[str] = (),
         kind: str | None = None,
+        ends_after: float | None = None,
     ) -> list[Hold]:
         """See `Ledger.holds`. Oldest first."""
-        words, values = ["1"], list[str]()
+        words, values = ["1"], list[str | int]()
         by_wallet = (
             "wallet" if job_id is None and not states else "+wallet"
         )  # the job or state finds fewer rows
@@ -274,6 +275,9 @@ class HoldVerbs:
         if states:
             words.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
+        if ends_after is not None:
+            words.append("valid_before >= ?")
+            values.append(int(ends_after))
         with self._database.reading() as view:
             rows = view.all(f"{SELECT_HOLD} WHERE {' AND '.join(words)} ORDER BY created_at, rowid", values)
         return [hold_from(row) for row in rows]

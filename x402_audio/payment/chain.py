@@ -143,7 +143,7 @@ class ChainReader:
         since: float | None = None,
         calls_max: int = LOG_CALLS_MAX,
     ) -> Departures:
-        """What left a wallet from a block on, or since a time (Unix seconds), up to the finalized head.
+        """What left a wallet from a block on and since a time (Unix seconds), up to the finalized head.
 
         Reads at most `calls_max` times; `through` says how far it came. Raises ChainError.
         """
@@ -342,8 +342,8 @@ def _departures(
 ) -> Departures:
     head = node.finalized()
     node.pinned(head, node.check)
-    start = first if first is not None else head.number if since is None else _block_about(head, since)
-    start = min(start, head.number + 1)
+    wanted = [head.number + 1] if first is None else [first, head.number + 1]
+    start = min(wanted if since is None else [*wanted, _block_about(head, since)])
     through, rows = start - 1, list[Departure]()
     for end, logs in node.logs([[USED, TRANSFER], "0x" + _word(wallet).hex()], start, head.number, calls_max):
         rows += departures_in(logs, head)

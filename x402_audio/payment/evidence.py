@@ -18,7 +18,10 @@ from x402_audio.providers.provider import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """All CHARGE rows of one request added up, less its REFUND rows. Atomic units, both positive."""
+    """All CHARGE rows of one request added up, less its REFUND rows. Atomic units, both positive.
+
+    repeated: what equal CHARGE rows beyond the first of their amount come to.
+    """
 
     request_id: str
     charged: Usdc
@@ -26,6 +29,7 @@ class Charged:
     model: str
     first_at: float
     refund_id: str
+    repeated: Usdc = ZERO
 
 
 def top_up_row(hold: Hold, rows: Iterable[Transaction], others: Iterable[Hold]) -> Transaction | None:
@@ -46,9 +50,12 @@ def top_up_row(hold: Hold, rows: Iterable[Transaction], others: Iterable[Hold]) 
 
 
 def charges(rows: Iterable[Transaction]) -> list[Charged]:
-    """CHARGE and REFUND rows grouped by request, in order of time. Rows without a request stand alone."""
+    """CHARGE and REFUND rows grouped by request, in order of time. Rows without a request stand alone.
+
+    A row is counted once however often it is shown: pages move while they are read.
+    """
     groups: dict[str, list[Transaction]] = {}
-    for row in rows:
+    for row in dict.fromkeys(rows):
         if row.type in ("CHARGE", "REFUND"):
             groups.setdefault(row.request_id or f"row:{row.id}", []).append(row)
     result = []
@@ -63,13 +70,14 @@ def charges(rows: Iterable[Transaction]) -> list[Charged]:
                 model=next((row.model for row in taken if row.model), ""),
                 first_at=min(row.created_at for row in members),
                 refund_id=given[0].id if given else "",
+                repeated=Usdc(-sum(row.amount for row in taken) + sum({row.amount for row in taken})),
             )
         )
     return sorted(result, key=lambda charged: charged.first_at)
 
 
 def candidates(hold: Hold, groups: Sequence[Charged], known_requests: frozenset[str]) -> list[Charged]:
-    """Requests that may be this unknown queue call's: its model, at most its quote, nobody else's, after it was sent."""
+    """Requests that may be this queue call's: its model, at most its quote, nobody else's, after it was sent."""
     since = (hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
     return [
         group for group in groups

@@ -25,6 +25,7 @@ from x402_audio.flow import Flow, call, sleep
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
+from x402_audio.payment.departures import BRAKE, unexplained_fall, usdc_key
 from x402_audio.payment.policy import (
     CLOCK_SKEW_MAX_S,
     PaymentPolicy,
@@ -156,7 +157,7 @@ class Payer:
         amount = purchase.amount if purchase.amount is not None else requirement.amount
         if amount < requirement.amount:
             raise ValueError("never sign less than is offered")
-        yield from self._check_chain_balance(amount)
+        yield from self._check_chain_balance(amount, policy.network.caip2)
         valid_after, valid_before = validity(requirement, policy, self._clock.now())
         identifier = f"x402a-{self._random(16).hex()}"
         envelope = Envelope.of(
@@ -192,8 +193,8 @@ class Payer:
         rule = policy.payee_rule(purchase.origin)
         return (yield from call(lambda: self.ledger.reserve(wish, (*self.limits, *limits), rule)))
 
-    def _check_chain_balance(self, amount: Usdc) -> Flow[None]:
-        """With a chain at hand: the wallet's USDC less live holds must cover the amount."""
+    def _check_chain_balance(self, amount: Usdc, network: str) -> Flow[None]:
+        """With a chain at hand: the wallet's USDC less live holds must cover the amount, and none left unknown to us."""
         if self._chain is None:
             return
         chain = self._chain
@@ -206,6 +207,7 @@ class Payer:
         on_chain = yield from call(lambda: chain.usdc_balance(self.wallet))
         live = yield from call(lambda: self.ledger.holds(wallet=self.wallet, states=("reserved", "signed")))
         held = sum(hold.amount for hold in live if hold.kind in ("direct", "topup"))
+        yield from call(lambda: self._notice_fall(on_chain, network))
         if on_chain - held < amount:
             free = Usdc(max(on_chain - held, 0))
             raise InsufficientBalance(
@@ -213,6 +215,19 @@ class Payer:
                 balance=free, needed=amount, missing=Usdc(amount - free), suggested_top_up=Usdc(0),
                 next_step=f"send USDC on the configured network to {self.wallet}, then repeat",
             )  # fmt: skip
+
+    def _notice_fall(self, on_chain: Usdc, network: str) -> None:
+        """Freeze when more left the wallet since the last look than these books know of; the reservation refuses."""
+        ledger, key = self.ledger, usdc_key(network, self.wallet)
+        before = ledger.recall(key)
+        if before is not None and int(before[0]) > on_chain:
+            ours = ledger.holds(wallet=self.wallet, ends_after=before[1])
+            gone = unexplained_fall(Usdc(int(before[0])), before[1], on_chain, ours)
+            if gone > 0:
+                if ledger.frozen() is None:
+                    ledger.freeze(f"{BRAKE}: chain more {gone}. Run: x402-audio reconcile")
+                return
+        ledger.remember(key, str(int(on_chain)))
 
     # --- leaving
     def still_fit(self, hold: Hold | None) -> Flow[Hold | None]:
