@@ -20,7 +20,9 @@ from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.flow import run, run_async
 from x402_audio.ledger.book import Allowance, Hold, JobRecord, Ledger
 from x402_audio.notices import OnNotice, ignore
+from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.reconcile import ReconcileReport
+from x402_audio.protocol.networks import Network
 from x402_audio.protocol.signer import Signer
 from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.provider import Track, TransactionPage
@@ -67,6 +69,21 @@ class _Front:
     def wallet(self) -> str:
         """EIP-55 address of the wallet, or `account` where a key pays."""
         return self._wiring.wallet
+
+    @property
+    def network(self) -> Network:
+        """The configured chain."""
+        return self._wiring.network
+
+    @property
+    def chain(self) -> ChainReader | None:
+        """The chain as a witness, None where no RPC is set."""
+        return self._wiring.chain
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs for the wallet. Raises ConfigurationError when none is set."""
+        return self._wiring.signer
 
     def jobs(self, *, unfinished: bool = False) -> list[JobRecord]:
         """Stored jobs, oldest first; no network."""

@@ -125,7 +125,12 @@ class Node:
 
     def block(self, number: int, branch: int | None = None) -> dict[str, str]:
         its = block_hash(number, self.branch if branch is None else branch)
-        return {"number": hex(number), "hash": its, "timestamp": hex(GENESIS + 2 * number)}
+        return {
+            "number": hex(number),
+            "hash": its,
+            "timestamp": hex(GENESIS + 2 * number),
+            "baseFeePerGas": "0xf4240",
+        }
 
     def chain_id(self, _: Any) -> Any:
         return "0x2105"

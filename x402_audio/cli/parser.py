@@ -18,6 +18,7 @@ from x402_audio.money import Usdc
 PROGRAM: Final = "x402-audio"
 _KEY_LIKE: Final = re.compile(r"(0x)?[0-9a-fA-F]{40,}")
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+_NONCE: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 _EXITS: Final = (
     "exit codes: 0 done; 2 usage or configuration; 3 refused by a limit or the owner; 4 not enough funds; 5 nothing"
     " offered that can be paid; 6 signer; 7 network or seller, nothing at risk; 8 payment unknown, run reconcile;"
@@ -274,6 +275,11 @@ def _add_wallet_and_books(commands: Commands) -> None:
     )
     _command(verbs, "address", "wallet_commands:address", "the wallet's address")
     _command(verbs, "balance", "wallet_commands:balance", "its USDC on chain (needs RPC_URL)")
+    cancel = _command(
+        verbs, "cancel", "wallet_commands:cancel", "cancel an open authorization on chain (owner, on a terminal)",
+        description="Costs gas in ETH. The amount stays counted until the cancellation is final; reconcile frees it then.",
+    )  # fmt: skip
+    cancel.add_argument("nonce", metavar="NONCE", type=nonce, help="of the authorization; see: ledger export")
     _command(commands, "config", "doctor:config", "the effective settings and where each comes from")
     _command(commands, "doctor", "doctor:doctor", "a table of green and red, with the mend")
     ledger = _command(commands, "ledger", "ledger_commands:verify", "proof for the person who pays")
@@ -329,6 +335,9 @@ def usd(text: str) -> str:
 
 
 address = _typed(lambda text: bool(_ADDRESS.fullmatch(text)), "an address is 0x and 40 hexadecimal digits")
+
+
+nonce = _typed(lambda text: bool(_NONCE.fullmatch(text)), "a nonce is 0x and 64 hexadecimal digits")
 
 
 def seconds(text: str) -> float:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from x402_audio.cli.output import Report, money
-from x402_audio.cli.owner import ask_password, at_a_terminal
+from x402_audio.cli.output import Report, money, when
+from x402_audio.cli.owner import ask_password, at_a_terminal, confirm, need_terminal
+from x402_audio.cli.records import hold_fields
 from x402_audio.cli.stage import Stage, make_private_folder
-from x402_audio.errors import ConfigurationError
+from x402_audio.errors import (
+    ConfigurationError,
+    InsufficientBalance,
+    PaymentRefused,
+    PaymentUnsettled,
+    UnknownHold,
+)
 
+if TYPE_CHECKING:
+    from x402_audio.client import AudioClient
+    from x402_audio.ledger.book import Hold
+
+FINAL_AFTER_MIN: Final = 20
 PASSWORD_BYTES_MAX = 4096
 
 
@@ -89,12 +103,84 @@ def balance(stage: Stage) -> Report:
     settings = stage.settings
     wallet = wallet_of(stage)
     if not settings.rpc_urls:
-        raise ConfigurationError(
-            "RPC_URL is not set, so the chain cannot be read", next_step="set X402_AUDIO_RPC_URL"
-        )
+        raise _no_rpc()
     from x402_audio.payment.chain import ChainReader
     from x402_audio.protocol.networks import BASE, network_named
 
     amount = ChainReader(settings.rpc_urls, network_named(settings.network) or BASE).usdc_balance(wallet)
     told = {"address": wallet, "network": settings.network, **money("usdc", amount)}
     return Report(told, [f"{amount} USDC of {wallet} on {settings.network}"])
+
+
+def cancel(stage: Stage) -> Report:
+    """Cancel an open authorization on chain: the owner's act, paid in ether. The chain alone frees the hold."""
+    from x402_audio.payment.cancel import ether, plan_cancellation, send_cancellation
+
+    need_terminal("cancelling on chain")
+    settings = stage.settings
+    if not settings.rpc_urls:
+        raise _no_rpc()
+    with stage.client() as client:
+        hold = _open_authorization(client, stage.args.nonce)
+        ends = f"it ends by itself at {when(hold.valid_before)}, and the chain frees it about {FINAL_AFTER_MIN} minutes later"
+        chain = client.chain
+        assert chain is not None
+        plan = plan_cancellation(chain, hold.wallet, hold.nonce)
+        if chain.latest_time() >= hold.valid_before:
+            told = f"nothing to cancel: {hold.amount} to {hold.pay_to} ended at {when(hold.valid_before)}"
+            return Report(
+                _told(hold, None), [f"{told}; once that is final: x402-audio reconcile"], exit_code=10
+            )
+        if not plan.affordable:
+            raise InsufficientBalance(
+                f"the wallet has {ether(plan.ether)} ETH and a cancellation needs up to {ether(plan.cost)}; nothing was"
+                f" sent; {ends}",
+                money_moved="unknown", owner="time", next_step=f"wait until {when(hold.valid_before)}, then: x402-audio"
+                " reconcile; or send ETH to the wallet and repeat", nonce=hold.nonce, valid_before=hold.valid_before,
+            )  # fmt: skip
+        act = f"cancelling {hold.amount} to {hold.pay_to} for up to {ether(plan.cost)} ETH of gas ({ends})"
+        confirm(stage.output, client.ledger, act, "cancel")
+        sent = send_cancellation(chain, client.signer, plan, time.sleep)
+    if sent.mined is False:
+        raise PaymentUnsettled(
+            f"the cancellation {sent.transaction} failed; the payment may have been used first", hold_id=hold.id,
+            nonce=hold.nonce, valid_before=hold.valid_before,
+        )  # fmt: skip
+    how = "is in a block" if sent.mined else "was sent and is in no block yet"
+    text = (
+        f"the cancellation {sent.transaction} {how}; {hold.amount} stays counted until that is final"
+        f" (about {FINAL_AFTER_MIN} minutes), then: x402-audio reconcile"
+    )
+    return Report(_told(hold, sent.transaction), [text])
+
+
+def _open_authorization(client: AudioClient, nonce: str) -> Hold:
+    """The hold with this nonce, if its authorization may still be used. Raises what says why not."""
+    found = [hold for hold in client.ledger.holds(wallet=client.wallet) if hold.nonce == nonce.lower()]
+    if not found or found[0].kind not in ("direct", "topup"):
+        raise UnknownHold(
+            "these books have no authorization of this wallet with that nonce", owner="agent",
+            next_step="see: x402-audio ledger export",
+        )  # fmt: skip
+    hold = found[0]
+    if hold.network != client.network.caip2:
+        raise ConfigurationError(
+            f"that authorization is for {hold.network}, the settings are for {client.network.caip2}; nothing was sent",
+            next_step="set X402_AUDIO_NETWORK to it, and an RPC_URL of it",
+        )
+    if hold.state not in ("signed", "presumed"):
+        raise PaymentRefused(
+            f"that authorization is {hold.state}; there is nothing to cancel",
+            money_moved="yes" if hold.state == "settled" else "no",
+        )
+    return hold
+
+
+def _told(hold: Hold, transaction: str | None) -> dict[str, object]:
+    return {**hold_fields(hold), "cancellation": transaction}
+
+
+def _no_rpc() -> ConfigurationError:
+    return ConfigurationError(
+        "RPC_URL is not set, so the chain cannot be read", next_step="set X402_AUDIO_RPC_URL"
+    )

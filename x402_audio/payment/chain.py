@@ -98,7 +98,7 @@ class ChainReader:
     ) -> None:
         self.network = network
         self._rpc = tuple(RpcNode(url, timeout_s=timeout_s) for url in rpc_urls)
-        self._nodes: list[_Node] = []
+        self._nodes: list[UsdcNode] = []
 
     def usdc_balance(self, address: str) -> Usdc:
         """USDC of an address at the newest block, the lowest any RPC tells. Raises ChainError."""
@@ -155,16 +155,16 @@ class ChainReader:
         for rpc in self._rpc:
             rpc.close()
 
-    def node(self) -> _Node:
+    def node(self) -> UsdcNode:
         """The first node, found sound just now. Raises ChainError."""
         node = self._sound()[0]
         node.could(partial(node.check, "latest"))
         return node
 
-    def _sound(self) -> list[_Node]:
+    def _sound(self) -> list[UsdcNode]:
         """The nodes, each found to be on our chain with our contract."""
         if not self._nodes:
-            nodes = [_Node(rpc, self.network) for rpc in self._rpc]
+            nodes = [UsdcNode(rpc, self.network) for rpc in self._rpc]
             for node in nodes:
                 node.could(partial(node.check, "latest"))
             self._nodes = nodes
@@ -181,7 +181,7 @@ def agreed(verdicts: Sequence[ChainVerdict]) -> ChainVerdict:
     return verdicts[0]
 
 
-class _Node:
+class UsdcNode:
     """One RPC seen through web3, and what is asked of the USDC contract there."""
 
     def __init__(self, rpc: RpcNode, network: Network) -> None:
@@ -232,6 +232,11 @@ class _Node:
             raise self.rpc.unread("the USDC contract answered with something else than one word")
         return answer
 
+    def is_used(self, authorizer: str, nonce: str, at: BlockIdentifier = "latest") -> bool:
+        """authorizationState: used or cancelled. Frees nothing unless read at a finalized block."""
+        data = _AUTHORIZATION_STATE + _word(authorizer) + bytes.fromhex(nonce[2:])
+        return _number(self.view(data, at)) != 0
+
     def finalized(self) -> Head:
         return _head(self.web3.eth.get_block("finalized"))
 
@@ -280,15 +285,14 @@ class _Node:
             start = end + 1
 
 
-def _verdict(node: _Node, head: Head, asked: _Asked) -> ChainVerdict:
+def _verdict(node: UsdcNode, head: Head, asked: _Asked) -> ChainVerdict:
     node.pinned(head, node.check)
-    data = _AUTHORIZATION_STATE + _word(asked.authorizer) + bytes.fromhex(asked.nonce[2:])
-    used = node.pinned(head, lambda at: _number(node.view(data, at)))
+    used = node.pinned(head, partial(node.is_used, asked.authorizer, asked.nonce))
     where = f"finalized block {head.number} of chain {node.network.chain_id}"
-    if used == 0 and head.at < asked.valid_before:
+    if not used and head.at < asked.valid_before:
         return ChainVerdict("open", "", head.number, f"unused at {where}, still valid")
     node.check_unmoved(head)
-    if used == 0:
+    if not used:
         return ChainVerdict("expired", "", head.number, f"unused at {where}, past validBefore")
     first = _block_about(head, asked.since)
     topics = [[USED, CANCELED], "0x" + _word(asked.authorizer).hex(), asked.nonce]
@@ -306,7 +310,7 @@ def _verdict(node: _Node, head: Head, asked: _Asked) -> ChainVerdict:
     raise ChainError("the authorization is used, but its log could not be read yet; it stays counted")
 
 
-def _check_one_chain(nodes: Sequence[_Node], heads: Sequence[Head]) -> None:
+def _check_one_chain(nodes: Sequence[UsdcNode], heads: Sequence[Head]) -> None:
     """Two RPCs are two witnesses only when they tell of one chain: the lowest block read is the same at all."""
     lowest = min(heads, key=lambda head: head.number)
     for node in nodes:
@@ -317,7 +321,7 @@ def _check_one_chain(nodes: Sequence[_Node], heads: Sequence[Head]) -> None:
             )
 
 
-def _in_receipt(node: _Node, found: LogReceipt, fits: Callable[[LogReceipt], bool]) -> bool:
+def _in_receipt(node: UsdcNode, found: LogReceipt, fits: Callable[[LogReceipt], bool]) -> bool:
     """The transaction of this log succeeded and carries the event that proves it."""
     receipt = node.web3.eth.get_transaction_receipt(found["transactionHash"])
     if int(receipt["status"]) != 1 or _transaction(receipt) != _transaction(found):
@@ -338,7 +342,7 @@ def _is_cancel(asked: _Asked) -> Callable[[LogReceipt], bool]:
 
 
 def _departures(
-    node: _Node, wallet: str, first: int | None, since: float | None, calls_max: int
+    node: UsdcNode, wallet: str, first: int | None, since: float | None, calls_max: int
 ) -> Departures:
     head = node.finalized()
     node.pinned(head, node.check)

@@ -20,6 +20,8 @@ TRANSFER_TYPE: Final = (
 )
 DOMAIN_TYPEHASH: Final = bytes.fromhex("8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f")
 TRANSFER_TYPEHASH: Final = bytes.fromhex("7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267")
+CANCEL_TYPEHASH: Final = bytes.fromhex("158b0a9edf7a828aad02f63cd515c68ef2f50ba807396f6d12842833a1597429")
+"""CancelAuthorization(address authorizer,bytes32 nonce)"""
 _MEMBERS: Final = re.compile(r"(\w+) (\w+)[,)]", re.ASCII)
 _ADDRESS_PAD: Final = bytes(12)
 
@@ -62,8 +64,6 @@ class Authorization:
 
 def authorization_digest(network: Network, authorization: Authorization) -> bytes:
     """The 32 bytes to sign (EIP-712). Raises ValueError for a network that is not one of our own two."""
-    if network is not BASE and network is not BASE_SEPOLIA and network not in (BASE, BASE_SEPOLIA):
-        raise ValueError("nothing is signed for a network outside our table")
     struct_hash = keccak256(
         TRANSFER_TYPEHASH
         + _ADDRESS_PAD
@@ -75,6 +75,19 @@ def authorization_digest(network: Network, authorization: Authorization) -> byte
         + authorization.valid_before.to_bytes(32, "big")
         + authorization.nonce
     )
+    return _digest(network, struct_hash)
+
+
+def cancellation_digest(network: Network, authorizer: str, nonce: bytes) -> bytes:
+    """The 32 bytes that cancel an authorization when signed (EIP-3009 CancelAuthorization). Raises ValueError."""
+    if not is_address(authorizer) or len(nonce) != 32:
+        raise ValueError("a cancellation names an address and a nonce of 32 bytes")
+    return _digest(network, keccak256(CANCEL_TYPEHASH + _ADDRESS_PAD + bytes.fromhex(authorizer[2:]) + nonce))
+
+
+def _digest(network: Network, struct_hash: bytes) -> bytes:
+    if network is not BASE and network is not BASE_SEPOLIA and network not in (BASE, BASE_SEPOLIA):
+        raise ValueError("nothing is signed for a network outside our table")
     return keccak256(b"\x19\x01" + network.domain_separator + struct_hash)
 
 
