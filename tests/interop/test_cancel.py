@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
 from x402_audio.protocol.networks import BASE
 
+OpenChain = Callable[..., LocalChain]
 NOWHERE = ("--provider", "direct", "--api-url", "http://127.0.0.1:9/api/v1")
 
 
@@ -33,10 +35,14 @@ def typed(words: tuple[str, ...], *answers: str) -> Ended:
 
 
 @pytest.fixture
-def own(customer: Customer, fork: LocalChain, monkeypatch: pytest.MonkeyPatch) -> LocalChain:
+def own(
+    customer: Customer, chain: LocalChain, open_chain: OpenChain, monkeypatch: pytest.MonkeyPatch
+) -> LocalChain:
     """A chain in which time passes, as the RPC of the command line."""
-    monkeypatch.setenv("X402_AUDIO_RPC_URL", fork.url)
-    return fork
+    forked = open_chain(fork_of=chain)
+    monkeypatch.setenv("X402_AUDIO_RPC_URL", forked.url)
+    assert customer.address
+    return forked
 
 
 @pytest.fixture
