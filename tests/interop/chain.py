@@ -95,12 +95,17 @@ class LocalChain:
         fork_of: LocalChain | None = None,
         chain_id: int = CHAIN_ID,
         code: str | None = None,
+        begins: int | None = None,
     ) -> None:
-        """fork_of: the same chain up to its newest block, then one of its own. code: what stands at USDC's address."""
-        fork = ["--fork-url", fork_of.url, "--no-storage-caching"] if fork_of else []
+        """fork_of: the same chain up to its newest block, then one of its own. code: what stands at USDC's address.
+
+        begins: when its time began, Unix seconds; else now.
+        """
+        more = ["--fork-url", fork_of.url, "--no-storage-caching"] if fork_of else []
+        more += [] if begins is None else ["--timestamp", str(begins)]
         command = [
             str(peer("node/node_modules/@foundry-rs/anvil-*/bin/anvil")), "--host", "127.0.0.1", "--port", "0",
-            "--chain-id", str(chain_id), "--slots-in-an-epoch", str(FINAL_AFTER_BLOCKS // 2), *fork,
+            "--chain-id", str(chain_id), "--slots-in-an-epoch", str(FINAL_AFTER_BLOCKS // 2), *more,
         ]  # fmt: skip
         self._peer = Peer(command, folder, ready=r"Listening on 127\.0\.0\.1:(\d+)")
         self.url: str = self._peer.url

@@ -17,11 +17,15 @@ from tests.interop.shelf import BREAKS, Reply, Shelf, as_json
 
 
 class ShopV1(Door):
-    """pay_to, price: whom and how much (atomic units) each track is paid. `broken`: it fails where the prompt says so."""
+    """pay_to, price: whom and how much (atomic units) each track is paid.
+
+    broken: it fails where the prompt says so. gives_away: it checks payments, hands the tracks over and never settles.
+    """
 
     def __init__(self, facilitator: str, *, pay_to: str, price: int) -> None:
         super().__init__()
         self.broken = True
+        self.gives_away = False
         self.shelf = Shelf()
         self._pay_to = pay_to
         self._price = price
@@ -45,6 +49,8 @@ class ShopV1(Door):
         if self.broken and BREAKS.encode() in asked.body:
             return _told(as_json(500, {"error": "Internal Server Error"}))
         queued = _told(self.shelf.queue(asked.body))
+        if self.gives_away:
+            return queued
         settled = self._ask_facilitator("/settle", asked)
         if not settled["success"]:
             return self._demand(asked, settled["errorReason"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +19,7 @@ from tests.interop.conftest import HANG_UP_S, Wallet
 from tests.interop.customer import Customer
 from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
+from tests.interop.shop_v1 import ShopV1
 from x402_audio import LocalSigner, PaymentPolicy, SqliteLedger, X402Auth, receipt_of
 from x402_audio.errors import PaymentRejected
 from x402_audio.payment.chain import ChainReader
@@ -129,3 +132,29 @@ def test_without_a_receipt_the_payment_is_open_until_the_chain_shows_it(
     chain.finalize()
     assert customer.reconcile(front.url + "/api/v1").code == 0
     books_are_the_chain(customer, chain)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_what_was_handed_over_before_it_was_settled_is_judged_by_the_chain_later(
+    shop_v1: ShopV1,
+    stranger: Stranger,
+    customer: Customer,
+    chain: LocalChain,
+    open_chain: Callable[..., LocalChain],
+    open_front: OpenFront,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    used: bool,
+) -> None:
+    shop_v1.gives_away = True
+    front = open_front(shop_v1.url, remembers=False)
+    assert receipt_of(stranger.buy(front)).state == "signed"
+    later = open_chain(fork_of=chain)
+    if used:
+        payload = json.loads(base64.b64decode(front.payments[0]))["payload"]
+        assert later.use(payload["authorization"], payload["signature"])
+    monkeypatch.setenv("X402_AUDIO_RPC_URL", later.url)
+    assert customer.reconcile(front.url + "/api/v1").code == 8, "nothing is final"
+    later.pass_time(360)
+    assert customer.reconcile(front.url + "/api/v1").code == 0
+    books_are_the_chain(customer, later, tracks=int(used))
