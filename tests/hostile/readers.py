@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 import httpx
 
 from x402_audio import settings
-from x402_audio.errors import X402AudioError
+from x402_audio.errors import LedgerError, X402AudioError
 from x402_audio.flow import ANSWER_BYTES_MAX, read_bounded
 from x402_audio.jobs.desk import JobOptions
 from x402_audio.jobs.download import decode, extension_of, file_name
@@ -364,7 +364,7 @@ def stored(data: bytes) -> object:
         spec = ModelSpec.from_json(text)
         assert ModelSpec.from_json(spec.to_json()) == spec
         found.append(spec)
-    with suppress(ValueError):
+    with suppress(LedgerError):
         options = JobOptions.from_json(text)
         assert JobOptions.from_json(options.to_json()) == options
     return found

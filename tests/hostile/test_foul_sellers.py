@@ -29,7 +29,7 @@ from tests.hostile.crook import (
     sound,
 )
 from tests.hostile.readers import check_error, demand, offer
-from tests.jobs.stage import WaitingClock
+from tests.jobs.stage import CountingSigner, WaitingClock
 from tests.payment.stranger import open_stranger
 from x402_audio.errors import (
     BadDownload,
@@ -41,6 +41,9 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import ANSWER_BYTES_MAX
+from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.payment.auth import X402Auth
+from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.protocol import base64text
 
 Made = Callable[..., tuple[Crook, Victim]]
@@ -144,6 +147,23 @@ def test_a_foul_demand_is_never_signed(name: str, meet: Made) -> None:
     assert error.money_moved == "no" and error.exit_code in (2, 3, 5, 7)
     assert victim.signed == 0 and not crook.payments and not victim.shopper.holds()
     assert not victim.files()
+
+
+@pytest.mark.parametrize("name", DEMANDS)
+def test_a_foul_demand_is_never_signed_by_the_auth_either(name: str, tmp_path: Path) -> None:
+    """On a stranger's own httpx client; what its transport cannot read is its transport's error."""
+    clock, signer = WaitingClock(), CountingSigner()
+    ledger = SqliteLedger(tmp_path / "books" / "ledger.db", clock=clock)
+    auth = X402Auth(signer, ledger, PaymentPolicy(max_amount="1"), prepaid=(), clock=clock)
+    with open_crook() as crook, httpx.Client(auth=auth, trust_env=False, follow_redirects=True) as http:
+        crook.insists("queue", lambda _: DEMANDS[name])
+        with pytest.raises((X402AudioError, httpx.TransportError)) as caught:
+            http.post(f"{crook.api_url}/audio/queue", json={"model": "m"})
+        assert not crook.payments
+    if isinstance(caught.value, X402AudioError):
+        check_error(caught.value)
+    assert not signer.authorizations and not ledger.holds() and ledger.verify() == []
+    ledger.close()
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
@@ -288,6 +308,7 @@ POLLS: dict[str, tuple[Script, ...]] = {
     ),
     "unreadable": (reply(200, "{"), reply(200, b"\xff"), reply(200, "[]"), reply(200, "[" * 5_000), reply(200, b"")),
     "a 200 that is HTML": (reply(200, "<html>", {"content-type": "text/html"}),),
+    "events": (reply(200, 'data: {"status":"COMPLETED"}\n\n' * 9, {"content-type": "text/event-stream"}),),
     "a redirect": (reply(307, "", {"location": "http://127.0.0.1:9/x"}), ),
     "5xx": (reply(500, "x"), reply(502, b"\xff"), reply(503, "", {"retry-after": "-9"}), reply(504)),
     "429 for ever, it says": (reply(429, "", {"retry-after": "99999999"}), reply(429, "", {"x-ratelimit-reset-requests": "9" * 15})),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from x402_audio.clock import Clock, Random
+from x402_audio.errors import LedgerError
 from x402_audio.flow import Flow
 from x402_audio.jsontext import read_json_object, write_json
 from x402_audio.ledger.book import JobRecord, Ledger, Limit
@@ -44,8 +45,18 @@ class JobOptions:
 
     @classmethod
     def from_json(cls, text: str) -> JobOptions:
-        stored = read_json_object(text)
-        known: dict[str, Any] = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
+        """The wishes `to_json` wrote. Raises LedgerError for anything else."""
+        known: dict[str, Any] = {}
+        try:
+            stored = read_json_object(text)
+        except ValueError:
+            raise LedgerError("the stored wishes of a job cannot be read") from None
+        for item in fields(cls):
+            value = stored.get(item.name)
+            if value is not None and type(value) is not (bool if isinstance(item.default, bool) else str):
+                raise LedgerError(f"the stored wishes of a job cannot be read: {item.name}")
+            if value is not None:
+                known[item.name] = value
         return cls(**known)
 
     def changed(self, given: Mapping[str, object]) -> JobOptions:
