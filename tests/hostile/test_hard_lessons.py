@@ -363,10 +363,11 @@ def test_lesson_6_deep_json_after_the_payment_ends_no_process(tmp_path: Path) ->
     ended = program(text)
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "")
     with sold_by_a_crook(tmp_path) as (crook, victim):
-        crook.says("paid", *[reply(200, "[" * 60_000)] * 2)
+        crook.insists("paid", lambda _: reply(200, "[" * 60_000))
         with pytest.raises(X402AudioError) as caught:
             victim.generate()
         assert caught.value.exit_code in (8, 9) and victim.signed == 1
+        assert len(crook.payments) > 1 and len(set(crook.payments)) == 1
 
 
 def test_lesson_6_signing_leaves_the_recursion_limit_alone() -> None:

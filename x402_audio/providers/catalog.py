@@ -155,9 +155,7 @@ def _read_model(item: Json) -> ModelSpec | None:
     if not isinstance(item, dict):
         return None
     kind = item.get("type")
-    if (
-        isinstance(kind, str) and kind in _OTHER_TYPES
-    ):  # a list or an object there is no type, and has no hash
+    if isinstance(kind, str) and kind in _OTHER_TYPES:
         return None
     model_id, said = item.get("id"), item.get("model_spec", {})
     if not isinstance(model_id, str) or not _MODEL_ID.fullmatch(model_id) or not isinstance(said, dict):
