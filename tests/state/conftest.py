@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import _impatient, cli, open_shop
 from tests.jobs.stage import OpenStage, Stage, open_stage
 from tests.state.disk import Disk, full_disk
 from x402_audio.sandbox import FaultRule
+
+__all__ = ["_impatient", "cli", "open_shop"]
 
 
 @pytest.fixture

@@ -76,10 +76,12 @@ def _signals_interrupt() -> Iterator[None]:
         yield
         return
 
-    def interrupt(_number: int, _frame: object) -> None:
-        for number in ours:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    heard: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        heard.append(number)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
 
     ours = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]  # nohup stays nohup
     before = [(number, signal.signal(number, interrupt)) for number in ours]
@@ -92,8 +94,8 @@ def _signals_interrupt() -> Iterator[None]:
 
 def _interrupted(stage: Stage) -> Interrupted:
     job_id, moved = stage.terminal.job_id or _job_of(stage.args), stage.terminal.money_moved
-    if job_id and moved == "no":
-        moved = stage.money_of(job_id)
+    known = stage.money_of(job_id) if job_id else "no"
+    moved = moved if known == "no" else known
     again = f"{PROGRAM} resume {job_id}" if job_id else "repeat the command"
     return Interrupted(
         f"interrupted; the state is kept, {'resume with ' if job_id else ''}{again}", money_moved=moved, next_step=again,
