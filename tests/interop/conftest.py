@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.interop.chain import GAS_KEYS, LocalChain
+from tests.interop.clerk import Clerk
 from tests.interop.customer import Customer
 from tests.interop.front import Front
 from tests.interop.peers import Peer, python_module
@@ -98,16 +99,29 @@ def facilitator(base: LocalChain, home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sdk_shop(facilitator: str, home: Path) -> Iterator[str]:
+def _one_clerk(facilitator: str) -> Iterator[Clerk]:
+    with Clerk(facilitator) as clerk:
+        yield clerk
+
+
+@pytest.fixture
+def clerk(_one_clerk: Clerk) -> Iterator[Clerk]:
+    """Who stands between the shops and the facilitator; honest unless the test says otherwise."""
+    yield _one_clerk
+    _one_clerk.lie = None
+
+
+@pytest.fixture(scope="session")
+def sdk_shop(_one_clerk: Clerk, home: Path) -> Iterator[str]:
     """Where a shop on the official SDK's middleware answers (version 2)."""
-    with open_sdk_shop(facilitator, home) as running:
+    with open_sdk_shop(_one_clerk.url, home) as running:
         yield running.url
 
 
 @pytest.fixture
-def shop_v1(facilitator: str) -> Iterator[ShopV1]:
+def shop_v1(_one_clerk: Clerk) -> Iterator[ShopV1]:
     """Our own shop of version 1, on the official SDK's facilitator."""
-    with ShopV1(facilitator, pay_to=PAYEE, price=PRICE) as shop:
+    with ShopV1(_one_clerk.url, pay_to=PAYEE, price=PRICE) as shop:
         yield shop
 
 

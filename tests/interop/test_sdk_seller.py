@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.interop.chain import LocalChain
+from tests.interop.clerk import MADE_UP, Clerk
+from tests.interop.conftest import PRICE
 from tests.interop.customer import Customer, Ended, buying
 from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
@@ -126,14 +129,69 @@ def test_where_the_seller_forgets_the_chain_ends_the_purchase(
 
 
 @pytest.mark.parametrize("remembers", [True, False])
-def test_a_track_without_a_receipt_is_taken_and_counted(
+def test_a_track_without_a_receipt_is_counted_and_the_chain_names_its_transaction(
     shop: str, customer: Customer, chain: LocalChain, open_front: OpenFront, *, remembers: bool
 ) -> None:
     front = open_front(shop, remembers=remembers)
     front.break_down("no receipt")
     api_url = front.url + "/api/v1"
     assert _delivered(customer.generate(api_url))
+    assert _only(customer)["transaction"] == ""
     chain.finalize()
     assert customer.reconcile(api_url).code == 0
     assert len(front.payments) == 1
+    _is_where_the_chain_says(customer, chain)
+
+
+def test_a_receipt_that_names_another_transaction_is_put_right_by_the_chain(
+    shop: str, customer: Customer, chain: LocalChain, clerk: Clerk
+) -> None:
+    clerk.lie = "another transaction"
+    assert _delivered(customer.generate(shop + "/api/v1"))
+    assert _only(customer)["transaction"] == MADE_UP
+    chain.finalize()
+    assert customer.reconcile(shop + "/api/v1").result["differences"] == []
+    _is_where_the_chain_says(customer, chain)
+    assert customer.reconcile(shop + "/api/v1").code == 0, "and that is said once"
+
+
+@pytest.mark.parametrize("receipt", [True, False], ids=["false receipt", "no receipt"])
+def test_a_track_whose_money_never_moved_stays_counted_and_is_named_chain_less(
+    shop: str,
+    customer: Customer,
+    chain: LocalChain,
+    clerk: Clerk,
+    open_front: OpenFront,
+    open_chain: Callable[..., LocalChain],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    receipt: bool,
+) -> None:
+    clerk.lie = "never settled"
+    front = open_front(shop, remembers=False)
+    if not receipt:
+        front.break_down("no receipt")
+    api_url = front.url + "/api/v1"
+    assert _delivered(customer.generate(api_url))
+    assert customer.reconcile(api_url).result["differences"] == [], "it may still be used"
+    later = open_chain(fork_of=chain)
+    later.pass_time(360)
+    monkeypatch.setenv("X402_AUDIO_RPC_URL", later.url)
+    for _ in range(2):
+        told = customer.reconcile(api_url).result
+        (less,) = told["differences"]
+        assert (less["kind"], less["amount_atomic"]) == ("chain less", str(PRICE))
+        assert [(row["ledger"], row["chain"]) for row in told["rows"]] == [("settled", "never used")]
+    assert (later.left(customer.address), _only(customer)["state"]) == (0, "settled")
+
+
+def _only(customer: Customer) -> dict[str, Any]:
+    (row,) = customer.authorizations()
+    return row
+
+
+def _is_where_the_chain_says(customer: Customer, chain: LocalChain) -> None:
+    row, (paid,) = _only(customer), chain.payments(customer.address)
+    assert row["transaction"] == paid.transaction
+    assert "AuthorizationUsed and Transfer" in row["evidence"]
     books_are_the_chain(customer, chain)

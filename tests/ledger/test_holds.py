@@ -48,6 +48,19 @@ def test_a_reserved_hold_has_every_field_that_will_be_signed(ledger: SqliteLedge
     assert (hold.valid_before, hold.body_digest, hold.sends) == (asked.valid_before, asked.body_digest, 0)
 
 
+def test_where_a_settled_payment_moved_is_put_right_and_nothing_else_with_it(ledger: SqliteLedger) -> None:
+    hold = ledger.reserve(wish(), [])
+    with pytest.raises(LedgerError):
+        ledger.trace(hold.id, transaction="0x02", evidence="the chain")
+    ledger.depart(hold.id, b"header")
+    before = ledger.settle(hold.id, evidence="the seller", transaction="0x01")
+    after = replace(before, transaction="0x02", evidence="the chain")
+    for _ in range(2):
+        assert ledger.trace(hold.id, transaction="0x02", evidence="the chain") == after
+    assert [event.why for event in ledger.events(subject=f"hold:{hold.id}")].count("the chain") == 1
+    assert (ledger.hold(hold.id), ledger.verify()) == (after, [])
+
+
 def test_a_hold_that_departs_keeps_its_header_until_it_ends(ledger: SqliteLedger) -> None:
     hold = ledger.reserve(wish(), [])
     assert ledger.header_of(hold.id) is None

@@ -20,8 +20,16 @@ from x402_audio.jobs.unknown import decide
 from x402_audio.ledger.book import Hold
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.money import Usdc
-from x402_audio.payment.chain import ChainReader
-from x402_audio.payment.departures import STRANGERS, ChainBooks, chain_key, compare_chain, read_from, usdc_key
+from x402_audio.payment.chain import ChainReader, Departure
+from x402_audio.payment.departures import (
+    STRANGERS,
+    ChainBooks,
+    chain_key,
+    compare_chain,
+    read_from,
+    traced,
+    usdc_key,
+)
 from x402_audio.payment.evidence import Charged, charges
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import Account, read_credit, read_ledger
@@ -139,11 +147,19 @@ def _compare_chain(desk: Desk, wallet: str, chain: ChainReader, found: _Pass) ->
     books, differences = yield from _confirmed(chain, ours, kept, books, differences)
     found.differences += differences
     found.chain.update(words)
+    for hold, one in traced(ours, seen):
+        yield from call(partial(_trace, desk, hold, one))
     if seen.through < seen.end.number:
         behind = f"read to block {seen.through} of {seen.end.number}; run reconcile again for the rest"
         found.unread.append(f"the chain to its end: {behind}")
     yield from call(lambda: ledger.remember(chain_key(network, wallet), books.to_text()))
     yield from call(lambda: ledger.remember(usdc_key(network, wallet), str(int(on_chain))))
+
+
+def _trace(desk: Desk, hold: Hold, one: Departure) -> None:
+    said = f"{hold.evidence}, naming {hold.transaction}" if hold.transaction else hold.evidence
+    evidence = f"AuthorizationUsed and Transfer in final block {one.block} ({said})"
+    desk.ledger.trace(hold.id, transaction=one.transaction, evidence=evidence)
 
 
 def _authorizations(desk: Desk, wallet: str) -> list[Hold]:

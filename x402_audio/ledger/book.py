@@ -362,6 +362,12 @@ class Ledger(Protocol):
         when its credit shows: by the seller's row (`charge_id`), by a balance, or by `deliver`. Raises AlreadyResolved.
         """
 
+    def trace(self, hold_id: str, *, transaction: str, evidence: str) -> Hold:
+        """Where the chain shows that a settled payment moved: in place of what the seller said, or did not say.
+
+        No amount and no state changes; the same transaction again changes nothing. Raises LedgerError unless settled.
+        """
+
     def void(self, hold_id: str, *, evidence: str, unsigned: bool = False, sends: int | None = None) -> Hold:
         """It can never move. With `unsigned` only one still reserved (else LedgerError: it may have left meanwhile).
 

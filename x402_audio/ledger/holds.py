@@ -180,6 +180,16 @@ class HoldVerbs:
                 delivered=delivered,
             )
 
+    def trace(self, hold_id: str, *, transaction: str, evidence: str) -> Hold:
+        """See `Ledger.trace`."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            _must_be(before, "settled")
+            if before.transaction == transaction:
+                return before
+            after = replace(before, transaction=transaction, evidence=plain(evidence))
+            return _change(tx, before, after, why=evidence)
+
     def void(self, hold_id: str, *, evidence: str, unsigned: bool = False, sends: int | None = None) -> Hold:
         """See `Ledger.void`."""
         with self._database.transaction() as tx:

@@ -6,7 +6,7 @@ same again. So it stops spending until reconcile has named it. Pure decisions; k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,6 +102,15 @@ def compare_chain(
         found,
         words,
     )
+
+
+def traced(holds: Sequence[Hold], seen: Departures) -> Iterator[tuple[Hold, Departure]]:
+    """Settled holds that the chain shows in another transaction than the seller named, or where it named none."""
+    by_nonce = {hold.nonce.lower(): hold for hold in holds if hold.state == "settled"}
+    for one in seen.rows:
+        hold = by_nonce.get(one.nonce)
+        if hold is not None and _is_booked(hold, one) and hold.transaction.lower() != one.transaction.lower():
+            yield hold, one
 
 
 def _is_booked(hold: Hold, one: Departure) -> bool:
