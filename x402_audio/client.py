@@ -21,6 +21,7 @@ from x402_audio.flow import run, run_async
 from x402_audio.ledger.book import Allowance, Hold, JobRecord, Ledger
 from x402_audio.notices import OnNotice, ignore
 from x402_audio.payment.chain import ChainReader
+from x402_audio.payment.policy import is_loopback
 from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.protocol.networks import Network
 from x402_audio.protocol.signer import Signer
@@ -150,6 +151,7 @@ class AudioClient(_Front):
                         follow_redirects=False,
                         mounts=dict.fromkeys(_LOOPBACK),
                         verify=_tls(self.settings.api_url),
+                        trust_env=not is_loopback(httpx.URL(self.settings.api_url).host),
                     )
                 )
             return self._http
@@ -272,6 +274,7 @@ class AsyncAudioClient(_Front):
                 follow_redirects=False,
                 mounts=dict.fromkeys(_LOOPBACK),
                 verify=_tls(self.settings.api_url),
+                trust_env=not is_loopback(httpx.URL(self.settings.api_url).host),
             )
         return self._http
 

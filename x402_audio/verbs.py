@@ -10,7 +10,6 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict, Unpack, cast
 
@@ -21,7 +20,6 @@ from x402_audio.errors import (
     ChainError,
     ConfigurationError,
     InsufficientBalance,
-    JobTakenOver,
     OpenJobExists,
     PaymentRefused,
     PaymentUnsettled,
@@ -30,7 +28,7 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, send, sleep
-from x402_audio.jobs.advance import JOB_LIFE_S, LEASE_S, change_options, knowing_job, run_job
+from x402_audio.jobs.advance import JOB_LIFE_S, cancel_unpaid, change_options, knowing_job, run_job
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import check_writable, shown
 from x402_audio.jobs.gate import PAID, top_ups_on
@@ -184,20 +182,7 @@ class Verbs:
                 owner="agent", next_step=f"x402-audio resume {job_id}",
             )  # fmt: skip
         desk = self._desk_of(job)
-        claimed = yield from call(lambda: ledger.claim(job_id, desk.owner, LEASE_S))
-        if claimed is None:
-            raise JobTakenOver(
-                f"another process works on {job_id}", job_id=job_id, queue_id="", money_moved="no"
-            )
-        for hold in (yield from call(lambda: ledger.holds(job_id=job_id, states=("reserved",)))):
-            yield from call(
-                partial(ledger.void, hold.id, evidence="cancelled before it was signed", unsigned=True)
-            )
-        moved = yield from call(
-            lambda: ledger.move(job_id, claimed.epoch, "cancelled", why="cancelled by its owner")
-        )
-        yield from call(lambda: ledger.release(job_id, claimed.epoch))
-        return moved
+        return (yield from call(lambda: cancel_unpaid(desk, job)))
 
     # --- storing a job
     def _store(self, prompt: str, model: str, wishes: JobWishes) -> Flow[tuple[JobRecord, Desk]]:
@@ -220,11 +205,12 @@ class Verbs:
                 if known is None or not _is_same(known, digest):
                     raise
                 return known, desk  # the same job, asked for at the same time: the file in the way is its own
+        alone = job_id is None and not wishes.get("again")
+        if alone:
+            waiting = yield from self._similar(digest)
+            if waiting is not None:
+                return waiting, (yield from self._change_options(waiting, _given(options)))
         if job_id is None:
-            if not wishes.get("again"):
-                waiting = yield from self._similar(digest)
-                if waiting is not None:
-                    return waiting, (yield from self._change_options(waiting, _given(options)))
             job_id = f"track-{wiring.random(6).hex()}"
         new = NewJob(
             id=job_id, digest=digest, wallet=wiring.wallet, network=wiring.network.caip2,
@@ -232,7 +218,10 @@ class Verbs:
             api_url=settings.api_url, origin=desk.session.origin, model=model, request=audio.canonical(),
             options=options.to_json(), deadline=wiring.clock.now() + JOB_LIFE_S,
         )  # fmt: skip
-        job, _ = yield from call(lambda: ledger.add_job(new))
+        within = SIMILAR_WITHIN_S if alone else None
+        job, _ = yield from call(lambda: ledger.add_job(new, similar_within_s=within))
+        if job.id != new.id:  # another program asked for the same a moment ago
+            return (yield from self._store(prompt, model, wishes))
         return job, desk
 
     def _known(self, job_id: str | None) -> Flow[JobRecord | None]:

@@ -39,7 +39,7 @@ def test_the_same_id_and_request_is_the_same_job(ledger: SqliteLedger) -> None:
         ledger.job("nothing")
 
 
-@pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])
+@pytest.mark.parametrize("state", ["failed", "expired"])
 @pytest.mark.parametrize("money", ["none", "void", "refunded", "settled", "live", "presumed"])
 def test_an_ended_job_starts_anew_only_if_it_cost_nothing(
     ledger: SqliteLedger, state: Any, money: str
@@ -62,6 +62,48 @@ def test_an_ended_job_starts_anew_only_if_it_cost_nothing(
         assert (again.deadline, again.options, again.last_error) == (NOON + 99_999, '{"output":"x"}', "")
     else:
         assert (again, is_new) == (ended, False)
+
+
+def test_a_job_is_cancelled_only_while_nothing_left_for_it(ledger: SqliteLedger) -> None:
+    """However a buyer and a canceller race: the ledger's transaction decides."""
+    job = claimed(ledger)
+    hold = ledger.reserve(wish(100, job_id="jingle"), []).id
+    ledger.depart(hold, b"header")
+    with pytest.raises(LedgerError) as on_its_way:
+        ledger.move("jingle", job.epoch, "cancelled")
+    ledger.settle(hold, evidence="receipt")
+    with pytest.raises(LedgerError) as paid:
+        ledger.move("jingle", job.epoch, "cancelled")
+    assert (on_its_way.value.money_moved, paid.value.money_moved) == ("unknown", "yes")
+    ledger.refund(hold, DOLLAR, charge_id="r", why="failed")
+    assert ledger.move("jingle", job.epoch, "cancelled").state == "cancelled"
+    assert ledger.add_job(new_job())[1]
+    assert ledger.verify() == []
+
+
+def test_of_two_equal_wishes_without_an_id_one_becomes_a_job(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
+    """Both looked before either wrote; the second gets the first's job."""
+    first, is_new = ledger.add_job(new_job("one", digest="same"), similar_within_s=3600)
+    assert is_new
+    assert ledger.add_job(new_job("two", digest="same"), similar_within_s=3600) == (first, False)
+    assert ledger.add_job(new_job("three", digest="other"), similar_within_s=3600)[1]
+    assert ledger.add_job(new_job("four", digest="same"))[1], "asked for again on purpose"
+    clock.at += 3601
+    assert ledger.add_job(new_job("five", digest="same"), similar_within_s=3600)[1]
+
+
+def test_a_parked_job_is_priced_anew_only_while_nothing_was_bought(ledger: SqliteLedger) -> None:
+    job = claimed(ledger)
+    ledger.move("jingle", job.epoch, "quoted", price=DOLLAR)
+    ledger.move("jingle", job.epoch, "parked", parked_reason="funds")
+    assert ledger.move("jingle", job.epoch, "planned").state == "planned"
+    queue(ledger, job)
+    ledger.move("jingle", job.epoch, "parked", parked_reason="time")
+    with pytest.raises(LedgerError):
+        ledger.move("jingle", job.epoch, "planned")
+    assert ledger.verify() == []
 
 
 def test_a_completed_job_is_returned_as_it_is(ledger: SqliteLedger) -> None:
@@ -205,7 +247,7 @@ def test_a_job_is_queued_and_its_hold_settled_in_one_transaction(
 def test_evidence_of_queueing_is_never_fenced(ledger: SqliteLedger) -> None:
     job = claimed(ledger)
     hold = signed(ledger, wish(job_id="jingle"))
-    ledger.move("jingle", job.epoch, "cancelled", why="the user gave up")
+    ledger.move("jingle", job.epoch, "failed", why="given up")
     queued = ledger.queued("jingle", job.epoch - 1, hold, queue_id="q-1", due=NOON, evidence="200")
     assert queued.state == "queued"
     assert ledger.queued("jingle", None, hold, queue_id="q-1", due=NOON + 77, evidence="200") == queued

@@ -8,8 +8,8 @@ error means for the job (park, fail, leave as it is) is decided in one place, `_
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -46,7 +46,7 @@ from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
 from x402_audio.jobs.strangers import meet
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.approvals import refusal
-from x402_audio.ledger.book import ENDED_JOBS, JobRecord, ParkedReason
+from x402_audio.ledger.book import ENDED_JOBS, JobRecord, JobState, ParkedReason
 from x402_audio.money import Usdc
 from x402_audio.payment.books import knowing
 from x402_audio.payment.chain import ChainReader
@@ -64,6 +64,8 @@ LEAVE_EVERY_S: Final = 1.0
 COMPLETE_TRIES: Final = 3
 DOWNLOAD_TRIES: Final = 4
 JOB_LIFE_S: Final = 24 * 3600
+QUOTE_FRESH_S: Final = 60
+"""Nothing is bought at a price older than this: it is asked anew."""
 FAULT_GAP_S: Final = 60
 FAULT_PATIENCE_S: Final = 10 * 60
 """A retrieve that answers 5xx for this long is the job's failure."""
@@ -134,20 +136,48 @@ _here: Final = _Here()
 
 def change_options(desk: Desk, job: JobRecord, options: str) -> JobRecord:
     """Store other wishes with a job that nobody works on now; the job as it stands then."""
-    if not _here.take(desk.place, job.id):
+    try:
+        with alone_with(desk, job) as claimed:
+            if claimed.state in ENDED_JOBS:
+                return claimed
+            return desk.ledger.move(
+                claimed.id, claimed.epoch, claimed.state, options=options, missing=claimed.missing
+            )
+    except JobTakenOver:
         return job
+
+
+def cancel_unpaid(desk: Desk, job: JobRecord) -> JobRecord:
+    """End a job that nobody works on now and that no payment left for; the ledger has the last word on that."""
+    with alone_with(desk, job) as claimed:
+        for hold in desk.ledger.holds(job_id=job.id, states=("reserved",)):
+            desk.ledger.void(hold.id, evidence="cancelled before it was signed", unsigned=True)
+        return desk.ledger.move(job.id, claimed.epoch, "cancelled", why="cancelled by its owner")
+
+
+@contextmanager
+def alone_with(desk: Desk, job: JobRecord) -> Iterator[JobRecord]:
+    """The job, claimed. Raises JobTakenOver while this program or another works on it."""
+    if not _here.take(desk.place, job.id):
+        raise _taken_over(job)
     try:
         claimed = desk.ledger.claim(job.id, desk.owner, LEASE_S)
         if claimed is None:
-            return job
-        if claimed.state not in ENDED_JOBS:
-            claimed = desk.ledger.move(
-                claimed.id, claimed.epoch, claimed.state, options=options, missing=claimed.missing
-            )
-        desk.ledger.release(claimed.id, claimed.epoch)
-        return claimed
+            raise _taken_over(job)
+        try:
+            yield claimed
+        finally:
+            desk.ledger.release(job.id, claimed.epoch)
     finally:
         _here.give_back(desk.place, job.id)
+
+
+def _taken_over(job: JobRecord) -> JobTakenOver:
+    return JobTakenOver(
+        f"another program or thread works on {job.id} now; it may be buying it",
+        job_id=job.id,
+        queue_id=job.queue_id,
+    )
 
 
 def _join(desk: Desk, job_id: str, until: float) -> Flow[Track | None]:
@@ -198,6 +228,8 @@ def _step(
     match job.state:
         case "planned":
             return (yield from _quote(desk, job))
+        case "quoted" if desk.clock.now() - job.updated_at > QUOTE_FRESH_S:
+            return (yield from _move(desk, job, "planned", why="the price is asked anew: the quote is old"))
         case "quoted" | "reserved":
             yield from meet(desk, job, chain)
             return (yield from buy(desk, job))
@@ -208,6 +240,10 @@ def _step(
         case "parked":
             return (yield from _unpark(desk, job, until, chain, wait_parked))
     raise AssertionError(job.state)
+
+
+def _move(desk: Desk, job: JobRecord, to: JobState, *, why: str) -> Flow[JobRecord]:
+    return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, to, why=why)))
 
 
 # --- planned → quoted
@@ -424,6 +460,8 @@ def _unpark(
                 job_id=job.id, queue_id=job.queue_id, reason="human",
                 next_step="run: x402-audio reconcile, then look at the seller's account",
             )  # fmt: skip
+    if back == "quoted":
+        back = "planned"  # its quote is as old as its waiting
     changes = {"deadline": desk.clock.now() + JOB_LIFE_S} if job.parked_reason == "time" else {}
     return (
         yield from call(lambda: desk.ledger.move(job.id, job.epoch, back, why="taken up again", **changes))

@@ -169,13 +169,13 @@ def _ahead(desk: Desk, job: JobRecord) -> Usdc:
     """What older jobs want of the same credit: those parked for funds, and those just taken up that hold nothing yet."""
     now = desk.ledger.now()
     older = [
-        other for other in desk.ledger.jobs(wallet=job.wallet, states=("parked", "quoted"))
+        other for other in desk.ledger.jobs(wallet=job.wallet, states=("parked", "quoted", "planned"))
         if other.origin == job.origin and other.created_at < job.created_at
     ]  # fmt: skip
     return Usdc(sum(
         other.price or ZERO for other in older
         if (other.parked_reason == "funds" and other.resume_state not in PAID)
-        or (other.state == "quoted" and now - other.updated_at < NEIGHBOURS_WAIT_S)
+        or (other.state in ("quoted", "planned") and now - other.updated_at < NEIGHBOURS_WAIT_S)
     ))  # fmt: skip
 
 

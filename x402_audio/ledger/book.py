@@ -407,10 +407,11 @@ class Ledger(Protocol):
         """Oldest first. ends_after: only those whose validity ends at that moment or later, Unix seconds."""
 
     # --- jobs
-    def add_job(self, job: NewJob) -> tuple[JobRecord, bool]:
+    def add_job(self, job: NewJob, *, similar_within_s: float | None = None) -> tuple[JobRecord, bool]:
         """Store a job or return the one of the same id (second value: is it new). Another digest: JobConflict.
 
-        An ended one that cost nothing or was refunded is started anew (state planned, attempts + 1).
+        An ended one that cost nothing or was refunded is started anew (state planned, attempts + 1). With
+        `similar_within_s` an equal open job younger than that is returned instead (same digest, another id).
         """
 
     def job(self, job_id: str) -> JobRecord: ...

@@ -20,7 +20,7 @@ from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, insert_into, job_fro
 _STOPS: Final[frozenset[JobState]] = frozenset({"parked", "failed", "cancelled", "expired"})
 _PAID_STOPS: Final[frozenset[JobState]] = _STOPS - {"cancelled"}
 """What is paid cannot be cancelled, however the two race."""
-TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+TRANSITIONS: Final[Mapping[str, frozenset[JobState]]] = {
     "planned": _STOPS | {"quoted", "reserved"},
     "quoted": _STOPS | {"planned", "reserved"},
     "reserved": _STOPS | {"planned", "quoted"},
@@ -33,7 +33,9 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     "cancelled": frozenset(),
     "expired": frozenset(),
 }
-"""Where `move` may go besides staying; a parked job also goes back to its `resume_state`. Only `queued` queues."""
+"""Where `move` may go besides staying; a parked job also goes back to its `resume_state`, or to `planned` to be priced
+anew. Only `queued` queues."""
+UNBOUGHT: Final[frozenset[JobState]] = frozenset({"planned", "quoted"})
 PAID_STATES: Final[frozenset[JobState]] = frozenset({"queued", "ready", "saved", "completed"})
 CHANGEABLE: Final = frozenset({
     "parked_reason", "resume_state", "queue_id", "price", "missing", "due", "deadline", "last_error", "content_type",
@@ -71,10 +73,14 @@ class JobVerbs:
 
     _database: Database
 
-    def add_job(self, job: NewJob) -> tuple[JobRecord, bool]:
+    def add_job(self, job: NewJob, *, similar_within_s: float | None = None) -> tuple[JobRecord, bool]:
         """See `Ledger.add_job`."""
         with self._database.transaction() as tx:
             row = tx.one(_BY_ID, (job.id,))
+            if row is None and similar_within_s is not None:
+                alike = tx.one(_SIMILAR, (job.digest, job.wallet, tx.now - similar_within_s))
+                if alike is not None:
+                    return job_from(alike), False
             if row is None:
                 tx.run(_INSERT, (*astuple(job), tx.now, tx.now, tx.now))
                 added = job_in(tx, job.id)
@@ -224,10 +230,24 @@ def _fenced(tx: Transaction, job_id: str, epoch: int) -> JobRecord:
     return job
 
 
+def may_go(state: str, resume_state: str | None, to: str) -> bool:
+    """Whether a job may be moved so: staying, as TRANSITIONS says, or out of the parking place."""
+    if state == "parked" and (to == resume_state or (to == "planned" and resume_state in UNBOUGHT)):
+        return True
+    return to == state or to in TRANSITIONS[state]
+
+
 def _check_transition(tx: Transaction, job: JobRecord, to: JobState, changes: Mapping[str, object]) -> None:
-    goes_on = job.state == "parked" and to == job.resume_state
-    if to != job.state and to not in TRANSITIONS[job.state] and not goes_on:
+    if not may_go(job.state, job.resume_state, to):
         raise LedgerError(f"the job {job.id} cannot go from {job.state} to {to}")
+    if to == "cancelled":
+        paying = blocking_hold(tx, job.id)
+        if paying is not None and paying.state != "reserved":
+            raise LedgerError(
+                f"the job {job.id} has a payment and cannot be cancelled",
+                money_moved="yes" if paying.state == "settled" else "unknown",
+                next_step=f"x402-audio resume {job.id}",
+            )
     resume = changes.get("resume_state")
     for state in (to, resume):
         if state in PAID_STATES and job.state not in PAID_STATES and not tx.one(_PAID, (job.id,)):

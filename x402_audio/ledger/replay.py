@@ -18,7 +18,7 @@ from x402_audio.ledger.book import ENDED_JOBS, LIVE, PURSES, Event, Finding, Pur
 from x402_audio.ledger.chain_of_events import breaks, digest
 from x402_audio.ledger.database import View
 from x402_audio.ledger.holds import CHANGING
-from x402_audio.ledger.jobs_book import HASHED, PAID_STATES, TRANSITIONS, UNEVENTED
+from x402_audio.ledger.jobs_book import HASHED, PAID_STATES, UNEVENTED, may_go
 from x402_audio.ledger.limits import Facts
 from x402_audio.ledger.rows import (
     HOLD_COLUMNS,
@@ -299,8 +299,7 @@ class Replay:
         state = old["state"]
         if to == "planned" and state in ENDED_JOBS - {"completed"}:
             return not self._blocked(job_id)
-        back = state == "parked" and to == old["resume_state"]
-        return to in (state, "queued") or to in TRANSITIONS[state] or back
+        return to == "queued" or may_go(state, old["resume_state"], to)
 
     def _paid(self, job_id: str) -> bool:
         return any(self.holds[one]["state"] == "settled" for one in self._of_job.get(job_id, ()))
