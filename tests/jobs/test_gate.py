@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from tests.jobs.stage import FLOOR, QUOTE, OpenStage, Stage, usd
-from x402_audio.errors import InsufficientBalance, ProtocolError
+from x402_audio.errors import InsufficientBalance, PaymentRefused, ProtocolError
 from x402_audio.jsontext import Json
 from x402_audio.money import ZERO, Usdc
 from x402_audio.sandbox import FaultRule
@@ -181,3 +183,27 @@ def test_a_rise_of_the_credit_is_spent_only_when_it_was_read_twice(stage: OpenSt
         shop.clock.wait(5)
     assert shop.asked()["/x402/balance"] > 3
     assert shop.asked()["/audio/queue"] == 0
+
+
+@pytest.mark.parametrize(("asked", "bought"), [("0.70", False), ("1", True)])
+def test_a_job_that_waited_for_credit_is_priced_anew(stage: OpenStage, asked: str, *, bought: bool) -> None:
+    """Hours later its old quote is no price: above the most it may cost nothing is sent."""
+    shop = stage()
+    shopper = shop.shopper()
+    with pytest.raises(InsufficientBalance):
+        shopper.generate(job_id="k", max_price=asked)
+    shop.clock.wait(20 * 3600)
+    shop.credit("5")
+    shop.clock.wait(100)
+    shop.faults(
+        FaultRule(
+            "status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": Decimal("0.80")}}
+        )
+    )
+    if bought:
+        assert shopper.resume("k").completed
+        assert shopper.job("k").price == usd("0.80")
+    else:
+        with pytest.raises(PaymentRefused):
+            shopper.resume("k")
+    assert len(shop.jobs) == int(bought)

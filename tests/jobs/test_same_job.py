@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.jobs.stage import FLOOR, PROMPT, QUOTE, OpenStage, usd
@@ -13,10 +16,15 @@ from x402_audio.errors import (
     InsufficientBalance,
     JobConflict,
     JobFailed,
+    JobTakenOver,
+    JobTimedOut,
+    LedgerError,
     OpenJobExists,
     UnknownJob,
+    X402AudioError,
 )
 from x402_audio.jsontext import Json
+from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.providers.provider import Track
 from x402_audio.sandbox import FaultRule
 from x402_audio.verbs import JobWishes
@@ -171,3 +179,69 @@ def test_cancel_ends_what_is_not_paid_and_the_id_can_be_bought_after_all(stage: 
     assert caught.value.money_moved == "no"
     assert shopper.generate(job_id="k").completed
     assert len(shop.jobs) == 1
+
+
+def before_first(monkeypatch: pytest.MonkeyPatch, verb: str, act: Callable[[], object]) -> None:
+    """Let something happen just before the ledger's verb is asked for the first time."""
+    real = getattr(SqliteLedger, verb)
+
+    def late(*words: Any, **named: Any) -> Any:
+        monkeypatch.setattr(SqliteLedger, verb, real)
+        act()
+        return real(*words, **named)
+
+    monkeypatch.setattr(SqliteLedger, verb, late)
+
+
+def test_what_was_bought_between_the_cancellers_look_and_its_claim_is_not_cancelled(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = stage(credit=CREDIT)
+    buyer, canceller = shop.shopper(), shop.shopper()
+    buyer.submit(job_id="k")
+
+    def buy() -> None:
+        with pytest.raises(JobTimedOut):
+            buyer.resume("k", timeout=1)
+
+    before_first(monkeypatch, "holds", buy)
+    with pytest.raises(LedgerError) as caught:
+        canceller.play(canceller.verbs.cancel("k"))
+    assert (caught.value.money_moved, caught.value.next_step) == ("yes", "x402-audio resume k")
+    assert buyer.resume("k").completed
+    assert len(shop.jobs) == 1
+
+
+def test_a_job_another_thread_buys_is_not_cancelled(stage: OpenStage) -> None:
+    shop = stage(credit=CREDIT)
+    buyer, canceller = shop.shopper(), shop.shopper()
+    refused: list[X402AudioError] = []
+
+    def cancel(request: httpx.Request) -> None:
+        if request.url.path.endswith("/audio/quote"):
+            with pytest.raises(JobTakenOver) as caught:
+                canceller.play(canceller.verbs.cancel("k"))
+            refused.append(caught.value)
+
+    buyer.http.event_hooks = {"request": [cancel]}
+    assert buyer.generate(job_id="k").completed
+    (told,) = refused
+    assert (told.job_id, told.money_moved) == ("k", "unknown")
+
+
+def test_two_who_ask_for_the_same_at_the_same_instant_buy_it_once(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked for an equal open job, and there was none; the second stores its own a moment later."""
+    shop = stage(credit=CREDIT)
+    first, second = shop.shopper(), shop.shopper()
+
+    def buy() -> None:
+        with pytest.raises(JobTimedOut):
+            first.generate(timeout=1)
+
+    before_first(monkeypatch, "add_job", buy)
+    with pytest.raises(OpenJobExists) as caught:
+        second.generate()
+    (job,) = shop.jobs
+    assert first.resume(caught.value.job_id).queue_id == job["queue_id"]

@@ -238,8 +238,6 @@ def may_go(state: str, resume_state: str | None, to: str) -> bool:
 
 
 def _check_transition(tx: Transaction, job: JobRecord, to: JobState, changes: Mapping[str, object]) -> None:
-    if not may_go(job.state, job.resume_state, to):
-        raise LedgerError(f"the job {job.id} cannot go from {job.state} to {to}")
     if to == "cancelled":
         paying = blocking_hold(tx, job.id)
         if paying is not None and paying.state != "reserved":
@@ -248,6 +246,8 @@ def _check_transition(tx: Transaction, job: JobRecord, to: JobState, changes: Ma
                 money_moved="yes" if paying.state == "settled" else "unknown",
                 next_step=f"x402-audio resume {job.id}",
             )
+    if not may_go(job.state, job.resume_state, to):
+        raise LedgerError(f"the job {job.id} cannot go from {job.state} to {to}")
     resume = changes.get("resume_state")
     for state in (to, resume):
         if state in PAID_STATES and job.state not in PAID_STATES and not tx.one(_PAID, (job.id,)):
