@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.jobs.stage import QUOTE, OpenStage, Shopper, Stage, usd
 from x402_audio.errors import JobParked, PaymentUnsettled, SellerError
 from x402_audio.jsontext import Json
+from x402_audio.ledger.book import JobRecord
 from x402_audio.sandbox import FaultRule
 
 CREDIT = usd("5")
@@ -215,3 +217,23 @@ def test_too_many_requests_at_the_queue_is_waited_for_and_signed_in_anew(stage: 
     assert shop.clock.at - began >= 7
     assert [hold.state for hold in shopper.holds("k")] == ["void", "settled"]
     assert len(shop.jobs) == 1
+
+
+def test_reconcile_leaves_a_job_alone_that_another_thread_of_the_client_resumes(stage: OpenStage) -> None:
+    silent = FaultRule("status", "/x402/transactions", every=True, value=500)
+    shop = stage(FaultRule("drop_after", "/audio/queue"), silent, credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="k")
+    claims: list[JobRecord | None] = []
+
+    def reconcile(request: httpx.Request) -> None:
+        if "/x402/transactions" in request.url.path and not claims:
+            claims.append(None)
+            shopper.reconcile()
+            claims.append(shopper.client.ledger.claim("k", "another program", 60))
+
+    shopper.http.event_hooks = {"request": [reconcile]}
+    with pytest.raises(PaymentUnsettled):
+        shopper.resume("k")
+    assert claims == [None, None]

@@ -13,7 +13,7 @@ from typing import Final
 
 from x402_audio.errors import ChainError, X402AudioError
 from x402_audio.flow import Flow, call
-from x402_audio.jobs.advance import LEASE_S, take_up_unknown
+from x402_audio.jobs.advance import alone_with, take_up_unknown
 from x402_audio.jobs.desk import Desk
 from x402_audio.jobs.strangers import brake, kept_of_chain
 from x402_audio.jobs.unknown import decide
@@ -115,17 +115,13 @@ def _take_up_jobs(desks: Sequence[Desk], wallet: str, chain: ChainReader | None)
         if job.parked_reason != "unknown":
             continue
         desk = next((desk for desk in desks if desk.session.origin == job.origin), desks[0])
-        claimed = yield from call(partial(ledger.claim, job.id, desk.owner, LEASE_S))
-        if claimed is None:
-            continue
         try:
-            now = yield from take_up_unknown(desk, claimed, chain)
-            if now.state != "parked":
-                moved.append(job.id)
-        except X402AudioError:
-            pass
-        finally:
-            ledger.release(claimed.id, claimed.epoch)
+            with alone_with(desk, job) as claimed:
+                now = yield from take_up_unknown(desk, claimed, chain)
+        except X402AudioError:  # still unknown, or somebody else is at it
+            continue
+        if now.state != "parked":
+            moved.append(job.id)
     return moved
 
 
