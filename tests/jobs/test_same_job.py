@@ -21,7 +21,6 @@ from x402_audio.errors import (
     LedgerError,
     OpenJobExists,
     UnknownJob,
-    X402AudioError,
 )
 from x402_audio.jsontext import Json
 from x402_audio.ledger.sqlite import SqliteLedger
@@ -215,7 +214,7 @@ def test_what_was_bought_between_the_cancellers_look_and_its_claim_is_not_cancel
 def test_a_job_another_thread_buys_is_not_cancelled(stage: OpenStage) -> None:
     shop = stage(credit=CREDIT)
     buyer, canceller = shop.shopper(), shop.shopper()
-    refused: list[X402AudioError] = []
+    refused: list[JobTakenOver] = []
 
     def cancel(request: httpx.Request) -> None:
         if request.url.path.endswith("/audio/quote"):

@@ -105,6 +105,21 @@ def test_an_open_hold_of_other_terms_is_never_adopted(ledger: SqliteLedger, fiel
     assert refused.value.hold_id == first.id
 
 
+def test_what_moved_without_an_answer_is_reserved_no_second_time(ledger: SqliteLedger) -> None:
+    """What was refunded whole is nobody's loss, and may be bought again."""
+    asked = wish(purchase="jingle")
+    first = ledger.reserve(asked, [])
+    ledger.depart(first.id, b"header")
+    ledger.settle(first.id, evidence="the chain", delivered=False)
+    assert ledger.unanswered(WALLET, "jingle") == ledger.hold(first.id)
+    with pytest.raises(PaymentRefused) as refused:
+        ledger.reserve(replace(asked, nonce="0x" + "ee" * 32), [])
+    assert refused.value.money_moved == "yes"
+    ledger.refund(first.id, first.amount, charge_id="", why="paid back")
+    assert ledger.unanswered(WALLET, "jingle") is None
+    assert ledger.reserve(replace(asked, nonce="0x" + "ee" * 32), []).id != first.id
+
+
 def test_after_delivery_an_equal_request_is_a_new_purchase(ledger: SqliteLedger) -> None:
     asked = wish(purchase="jingle")
     first = ledger.reserve(asked, [])

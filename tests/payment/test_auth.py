@@ -296,6 +296,22 @@ def test_a_payment_too_old_to_be_sent_is_not_sent_and_not_replaced(open_till: Op
     assert (len(till.nonces), len(till.porter.values(QUEUE)), till.states()) == (1, 1, ["signed"])
 
 
+def test_what_the_chain_settled_and_nobody_answered_is_bought_no_second_time(open_till: OpenTill) -> None:
+    """Reconcile found the transfer; the track never came. Another name is another purchase."""
+    till = open_till("direct-v2")
+    till.faults(*(FaultRule("status_after", QUEUE, nth=nth, value=500) for nth in range(2, 20)))
+    with pytest.raises(PaymentUnsettled) as unknown:
+        till.buy()
+    till.faults()
+    till.ledger.settle(unknown.value.hold_id, evidence="the chain", transaction="0xabc", delivered=False)
+    asked = len(till.books["requests"])
+    with pytest.raises(PaymentRefused, match="0xabc") as refused:
+        till.buy()
+    assert (refused.value.money_moved, len(till.books["requests"])) == ("yes", asked)
+    assert till.buy(extensions={"x402_audio": {"purchase": "once more"}}).status_code == 200
+    assert len(till.payments) == 2
+
+
 def test_retry_after_is_obeyed(open_till: OpenTill) -> None:
     till = open_till("direct-v1")
     ordered = {"status": 503, "headers": {"Retry-After": "7"}}

@@ -242,6 +242,20 @@ def test_a_draw_bought_but_unanswered_is_repeated_under_the_same_header_and_stay
     assert held.held == PRICE
 
 
+def test_a_draw_the_sellers_ledger_shows_and_nobody_answered_is_bought_no_second_time(till: Till) -> None:
+    till.faults(*(FaultRule("drop_after", QUEUE, nth=nth) for nth in range(1, 9)))
+    with pytest.raises((PaymentUnsettled, httpx.TransportError)):
+        till.buy()
+    till.faults()
+    [hold] = till.ledger.holds()
+    till.ledger.settle(hold.id, evidence="the seller's charge", charge_id="q-1", delivered=False)
+    asked = len(till.books["requests"])
+    with pytest.raises(PaymentRefused, match="q-1"):
+        till.buy()
+    assert [entry["path"] for entry in till.books["requests"][asked:] if "quote" not in entry["path"]] == []
+    assert len(till.jobs) == 1
+
+
 def test_a_draw_that_never_arrived_is_bought_by_the_equal_request(till: Till) -> None:
     till.faults(FaultRule("drop_before", QUEUE))
     with pytest.raises(httpx.RemoteProtocolError):

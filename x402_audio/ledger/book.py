@@ -395,6 +395,9 @@ class Ledger(Protocol):
     def open_hold(self, wallet: str, purchase: str) -> Hold | None:
         """The purchase's live hold that was not delivered yet."""
 
+    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
+        """What moved for a purchase that belongs to no job, without an answer; `reserve` buys it no second time."""
+
     def holds(
         self,
         *,

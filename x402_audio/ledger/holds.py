@@ -33,6 +33,10 @@ AMOUNT_MAX: Final = 10**15
 
 _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
 _OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
+_UNANSWERED: Final = (
+    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND job_id IS NULL AND kind <> 'topup'"
+    " AND state IN ('settled', 'presumed') AND refunded < amount LIMIT 1"
+)
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
     " AND (state <> 'settled' OR refunded < amount) ORDER BY created_at LIMIT 1"
@@ -89,6 +93,9 @@ class HoldVerbs:
             row = tx.one(_OPEN, (wish.wallet, wish.purchase))
             if row:
                 return _adopt(hold_from(row, adopted=True), wish)
+            row = tx.one(_UNANSWERED, (wish.wallet, wish.purchase)) if wish.kind != "topup" else None
+            if row:
+                raise paid_unanswered(hold_from(row))
             refuse_frozen(tx)
             _refuse_stopped(tx, wish.wallet, wish.origin, "seller")
             _check_job(tx, wish)
@@ -264,6 +271,12 @@ class HoldVerbs:
             row = view.one(_OPEN, (wallet, purchase))
         return hold_from(row) if row else None
 
+    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
+        """See `Ledger.unanswered`."""
+        with self._database.reading() as view:
+            row = view.one(_UNANSWERED, (wallet, purchase))
+        return hold_from(row) if row else None
+
     def holds(
         self,
         *,
@@ -344,6 +357,16 @@ def _refuse_stopped(tx: Transaction, wallet: str, origin: str, what: str) -> Non
     if row:
         raise PaymentRefused(f"{what} stopped at {origin}: {row[0]}",
                              next_step="x402-audio reconcile; then the owner may lift it")  # fmt: skip
+
+
+def paid_unanswered(hold: Hold) -> PaymentRefused:
+    """The refusal to buy what was bought already and never came."""
+    proof = hold.transaction or hold.charge_id
+    return PaymentRefused(
+        f"{hold.amount} moved for this very request, and no answer came{f' ({proof})' if proof else ''}",
+        money_moved="yes" if hold.state == "settled" else "unknown",
+        next_step=f"ask {hold.origin} for what was bought; to buy it a second time give the purchase another name",
+    )
 
 
 def _check_wish(wish: Reserve) -> None:

@@ -1,9 +1,10 @@
 """`X402Auth`: the payment flow inside anybody's plain `httpx.Client` or `httpx.AsyncClient`.
 
 A purchase is (wallet, method, URL, body digest), or the name the caller gives it. While its hold is open the same
-request sends the stored payment again; after a delivered 2xx an equal request is a new purchase. The client's own
-transport, proxy, TLS and limits stay as they are; a streamed answer stays streamed; secrets travel one hop. On a
-prepaid origin requests are signed in, and a call that can draw credit is a payment like any other.
+request sends the stored payment again; after a delivered 2xx an equal request is a new purchase; what was paid and
+never answered is bought no second time. The client's own transport, proxy, TLS and limits stay as they are; a streamed
+answer stays streamed; secrets travel one hop. On a prepaid origin requests are signed in, and a call that can draw
+credit is a payment like any other.
 
 httpx closes the auth flow when its transport fails, so everything that must be true then was committed before.
 """
@@ -42,6 +43,7 @@ from x402_audio.flow import (
     send,
 )
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
+from x402_audio.ledger.holds import paid_unanswered
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.books import knowing
@@ -283,6 +285,9 @@ class X402Auth(httpx.Auth):
         """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
         opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
         if opened is None:
+            moved = yield from call(lambda: self._ledger.unanswered(self._payer.wallet, identity))
+            if moved is not None:
+                raise paid_unanswered(moved)
             return None
         then, now = httpx.URL(opened.resource), request.url
         same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))
