@@ -1,0 +1,77 @@
+"""A downloads folder that forgets what was not synced, beneath the very calls `jobs/download.py` makes.
+
+The files are real; what a power cut would leave of them is kept beside: contents as of the last fsync of the file,
+names as of the last fsync of the folder. The ledger's own file is real SQLite: a cut returns it to its last commit
+(that its commits are synced is read from its settings by the judge, and from system calls by tests/kill).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+
+class Disk:
+    """One folder of files. Durable: inode -> bytes, name -> inode."""
+
+    def __init__(self, folder: Path, durable_point: Callable[[str], None]) -> None:
+        self.folder = folder
+        self._point = durable_point
+        self._contents: dict[int, bytes] = {}
+        self._names: dict[str, int] = {}
+        self._unsynced: dict[str, int] = {}
+
+    # --- the calls of the system
+    def fsync(self, descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path == self.folder:
+            self._names = {file.name: file.stat().st_ino for file in self.folder.iterdir()}
+            self._unsynced.clear()
+        else:
+            self._contents[path.stat().st_ino] = path.read_bytes()
+        self._point(f"fsync of {'the folder' if path == self.folder else 'the file'}")
+
+    def replace(self, source: Any, target: Any) -> None:
+        os.replace(source, target)
+        self._unsynced[Path(target).name] = Path(target).stat().st_ino
+        self._point("rename")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    # --- what would be left
+    def safe(self, name: str) -> bytes | None:
+        """What stands under a name whatever happens now; None when it might be gone or other."""
+        inode = self._names.get(name)
+        if inode is None or name in self._unsynced:
+            return None
+        return self._contents.get(inode)
+
+    def cut(self, dice: Random) -> None:
+        """The power fails: each unsynced name may or may not have reached the disk, unsynced contents are torn."""
+        names = {
+            **self._names,
+            **{name: inode for name, inode in self._unsynced.items() if dice.random() < 0.5},
+        }
+        found: dict[str, bytes] = {}
+        for file in self.folder.iterdir():
+            if file.name not in names and dice.random() < 0.5:
+                names[file.name] = file.stat().st_ino  # made and never synced: perhaps there, perhaps not
+        current = {file.stat().st_ino: file.read_bytes() for file in self.folder.iterdir()}
+        for name, inode in names.items():
+            whole = self._contents.get(inode)
+            torn = current.get(inode, b"")
+            found[name] = whole if whole is not None else torn[: dice.randrange(len(torn) + 1)]
+        for file in list(self.folder.iterdir()):
+            file.unlink()
+        self._contents.clear()
+        self._names.clear()
+        self._unsynced.clear()
+        for name, data in found.items():
+            path = self.folder / name
+            path.write_bytes(data)
+            self._names[name] = path.stat().st_ino
+            self._contents[path.stat().st_ino] = data
