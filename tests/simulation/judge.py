@@ -34,7 +34,7 @@ SIGN_IN = ("sign-in-with-x", "x-sign-in-with-x")
 MAX_PER_PAYMENT = 1_000_000
 HOLD_COLUMNS = (
     "id", "kind", "state", "amount", "nonce", "pay_to", "valid_after", "valid_before", "method", "resource", "body_digest",
-    "job_id", "purchase", "counted_at", "created_at", "delivered_at", "refunded", "overcharged", "sends",
+    "job_id", "purchase", "counted_at", "created_at", "delivered_at", "refunded", "overcharged", "sends", "charge_id",
 )  # fmt: skip
 _HOLDS = f"SELECT {', '.join(HOLD_COLUMNS)} FROM hold"
 SIGNED_FIELDS = (
@@ -358,6 +358,11 @@ class Judge:
     def job_states(self) -> dict[str, str]:
         return dict(self._books.execute("SELECT id, state FROM job").fetchall())
 
+    def ends(self) -> list[str]:
+        """How each job stands, a parked one with its reason."""
+        rows = self._books.execute("SELECT state, parked_reason FROM job").fetchall()
+        return [f"parked({reason})" if reason else str(state) for state, reason in rows]
+
     def open_holds(self) -> bool:
         return any(row["state"] in ("reserved", "signed") for row in self._rows())
 
@@ -443,7 +448,10 @@ class Judge:
         if sorted(unshown) != sorted(named_missing):
             self.found("P9", f"top-ups never credited: {unshown}, the last report names {named_missing}")
         if self.world.plan.credit and not self.world.plan.stranger and self.draws:
-            foreign = self.truth.foreign_charges(min(row["created_at"] for row in holds.values()))
+            foreign = self.truth.foreign_charges(
+                min(row["created_at"] for row in holds.values()),
+                frozenset(row["charge_id"] for row in holds.values()),
+            )
             told = {subject for kind, subject in named if kind == "unknown charge"}
             if foreign > 100 and not told and not any(kind == "balance" for kind, _ in named):
                 self.found("P9", f"another program's charges of {foreign} are in no report")

@@ -39,6 +39,7 @@ class Plan:
     seed: int
     kind: Kind
     jobs: int = 1
+    tries: int = 4
     rivals: int = 0
     trouble: float = 0.0
     crash: float = 0.0
@@ -71,7 +72,7 @@ class Plan:
         return not self.lie and not self.chain_lie and not self.foreign_draws
 
 
-def plan_of(seed: int, processes: int | None = None) -> Plan:
+def plan_of(seed: int) -> Plan:
     """The world of a seed."""
     dice = Random(f"plan {seed}")
     kind: Kind = dice.choice(("credit", "credit", *KINDS))
@@ -96,6 +97,4 @@ def plan_of(seed: int, processes: int | None = None) -> Plan:
         plan = replace(plan, max_per_hour=dice.choice(("0.69", "1.40", "0.50")))
     if dice.random() < 0.08:
         plan = replace(plan, clock_error_s=dice.choice((-400.0, -30.0, 30.0, 400.0)))
-    if processes is not None:
-        plan = replace(plan, rivals=processes - 1)
     return plan

@@ -48,11 +48,18 @@ class Truth:
         moved = self.door.seller.chain.transfers
         return {one.nonce: one.value for one in moved if one.payer.lower() == self.wallet.lower()}
 
-    def foreign_charges(self, since: float) -> int:
-        """Charges at the seller since then that no job of its own explains: another program's."""
+    def foreign_charges(self, since: float, taken: frozenset[str]) -> int:
+        """Charges at the seller since then that no job of its own explains: another program's.
+
+        taken: requests our books took for a lost draw of their own, as the recovery rules have it (one charge of that
+        model, at most the quote).
+        """
         rows = self.door.seller.account(self.wallet).rows
         return -sum(
             int(row.amount)
             for row in rows
-            if row.type == "CHARGE" and row.at >= since and row.request_id not in self.door.seller.jobs
+            if row.type == "CHARGE"
+            and row.at >= since
+            and row.request_id not in self.door.seller.jobs
+            and row.request_id not in taken
         )

@@ -48,7 +48,6 @@ KEY = "0x" + "5a" * 32
 PROMPT = "Warm indie folk, 120 BPM"
 STORM_S = 4 * 3600.0
 STEPS_MAX = 20_000
-TRIES_MAX = 4
 PROCESSES_MAX = 14
 HEALING_ROUNDS = 6
 HEALING_PAUSE_S = 25 * 60.0
@@ -255,7 +254,12 @@ class World:
     def _try_again(self, customer: Customer, process: Process) -> None:
         track = process.error is None and not process.killed and type(process.result).__name__ == "Track"
         customer.happy = customer.happy or track or type(process.result).__name__ == "Response"
-        if customer.happy or self.healed or customer.tries >= TRIES_MAX or self._programs >= PROCESSES_MAX:
+        if (
+            customer.happy
+            or self.healed
+            or customer.tries >= self.plan.tries
+            or self._programs >= PROCESSES_MAX
+        ):
             return
         self.timeline.later(self.dice.choice((0.5, 5.0, 60.0, 290.0, 900.0)), lambda: self.buy(customer))
 
@@ -350,8 +354,10 @@ class World:
                 return
             self._play("-", _reconcile)
             if not self.plan.stranger:
+                known = self.judge.job_states()
                 for customer in self.customers:
-                    self._play(customer.name, self.resume(customer))
+                    verb = self.resume if customer.name in known else self.generate
+                    self._play(customer.name, verb(customer))
             if self._all_ended():
                 break
             self.timeline.at += HEALING_PAUSE_S
