@@ -441,9 +441,6 @@ def open_world(plan: Plan, misfortune: Misfortune | None = None) -> Iterator[Wor
         with (
             world.machine.installed(),
             patch("x402_audio.jobs.download.os", world.disk),
-            patch(
-                "x402_audio.ledger.place.refuse_network_folder", lambda folder: None
-            ),  # costs more than a commit
         ):
             try:
                 yield world
