@@ -11,15 +11,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import IO, Any
 
 
 class Disk:
     """One folder of files. Durable: inode -> bytes, name -> inode."""
 
-    def __init__(self, folder: Path, durable_point: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, durable_point: Callable[[str], None], this_owner: Callable[[], str]
+    ) -> None:
         self.folder = folder
         self._point = durable_point
+        self._this_owner = this_owner
+        self._open: list[tuple[str, IO[Any]]] = []
         self._contents: dict[int, bytes] = {}
         self._names: dict[str, int] = {}
         self._unsynced: dict[str, int] = {}
@@ -39,8 +43,23 @@ class Disk:
         self._unsynced[Path(target).name] = Path(target).stat().st_ino
         self._point("rename")
 
+    def fdopen(self, descriptor: int, mode: str) -> IO[Any]:
+        file: IO[Any] = os.fdopen(descriptor, mode)
+        self._open.append((self._this_owner(), file))
+        return file
+
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def forget(self, owner: str) -> None:
+        """A process died: its files are closed, and what it had not yet handed to the system is gone."""
+        for whose, file in self._open:
+            if whose == owner and not file.closed:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, file.fileno())
+                os.close(nowhere)
+                file.close()
+        self._open = [(whose, file) for whose, file in self._open if not file.closed]
 
     # --- what would be left
     def safe(self, name: str) -> bytes | None:

@@ -49,6 +49,7 @@ class Machine:
     trace: Trace
     transport: Transport
     after_step: Callable[[Process], None]
+    died: Callable[[Process], None]
     opaque_owners: bool = False
     alive: dict[str, Process] = field(default_factory=dict)
     running: Process | None = None
@@ -219,6 +220,7 @@ class Process:
             pass
         except RuntimeError as error:
             self.machine.wrong.append(f"{self.name}: a dying flow asked for another step: {error}")
+        self.machine.died(self)
         self.ended(self)
 
     def _end(self, result: object, error: BaseException | None) -> None:

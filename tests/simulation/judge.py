@@ -145,8 +145,8 @@ class Judge:
     def signing(self, authorization: Authorization) -> None:
         nonce = "0x" + authorization.nonce.hex()
         hold = self._hold_of(nonce)
-        if hold is None or hold["state"] not in ("reserved", "signed"):
-            self.found("I6", f"an authorization was signed without a committed live hold ({nonce[:10]})")
+        if hold is None or not _may_be_signed(hold):
+            self.found("I6", f"an authorization was signed without a committed hold ({nonce[:10]})")
             return
         asked = (
             authorization.to.lower(), int(authorization.value), authorization.valid_after,
@@ -162,8 +162,8 @@ class Judge:
             return
         nonce = text.partition("\nNonce: ")[2].partition("\n")[0]
         hold = self._hold_of(nonce)
-        if hold is None or hold["state"] not in ("reserved", "signed"):
-            self.found("I6", "a sign-in that can draw credit was signed without a committed live hold")
+        if hold is None or not _may_be_signed(hold):
+            self.found("I6", "a sign-in that can draw credit was signed without a committed hold")
 
     def leaving(self, process: Process, letter: Letter) -> None:
         """A request leaves, with everything it carries."""
@@ -186,9 +186,13 @@ class Judge:
         nonce, hold = told["nonce"].lower(), self._hold_of(told["nonce"])
         if not letter.path.endswith(("/audio/queue", "/x402/top-up")):
             self.found("P4", f"a payment was sent to {letter.path}")
-        if hold is None or hold["state"] != "signed":
+        if hold is None or not hold["sends"]:
             self.found("I6", f"a payment left whose hold is not committed as signed ({nonce[:10]})")
             return
+        if hold["state"] == "void" and self.truth.live(nonce, int(told["validBefore"])):
+            # A program that slept between its commit and its send cannot know what others decided meanwhile: what
+            # it sends may be settled by now (the same bytes), but not freed, unless it is dead paper.
+            self.found("5", "a payment left that was freed and may still move money")
         digest = hashlib.sha256(letter.body).hexdigest()
         if (hold["method"], hold["resource"], hold["body_digest"]) != (letter.method, letter.url, digest):
             self.found("P2", "a stored payment was sent with another request than it was made for")
@@ -293,9 +297,9 @@ class Judge:
         before, self._holds = self._holds, {row["id"]: row for row in self._rows()}
         for hold_id, row in self._holds.items():
             old = before.get(hold_id)
-            if old is not None and old["state"] != "reserved":
-                if any(old[name] != row[name] for name in SIGNED_FIELDS):
-                    self.found("I5", f"the fields of {hold_id} changed after it was signed")
+            signed_before = old if old is not None and old["state"] != "reserved" else row
+            if any(signed_before[name] != row[name] for name in SIGNED_FIELDS):
+                self.found("I5", f"the fields of {hold_id} changed after it was signed")
             if (old or {}).get("state") != row["state"]:
                 self._turned(row)
         self._within_limits()
@@ -476,3 +480,12 @@ class Judge:
     def _hold_of(self, nonce: str) -> Row | None:
         row = self._books.execute(f"{_HOLDS} WHERE nonce = ? COLLATE NOCASE", (nonce,)).fetchone()
         return dict(zip(HOLD_COLUMNS, row, strict=True)) if row else None
+
+
+def _may_be_signed(hold: Row) -> bool:
+    """A hold that is live, or was freed by its lease before it was ever signed.
+
+    A program that slept between its reservation and its signature cannot know that another freed the hold meanwhile.
+    What it signs then is paper nobody can send: `depart` refuses, and the rule of what leaves asks for a signed hold.
+    """
+    return hold["state"] in ("reserved", "signed") or (hold["state"] == "void" and hold["sends"] == 0)

@@ -92,7 +92,7 @@ def freed_by_status() -> Patches:
             return (yield from send_paid(self, hold, send))
         except PaymentRejected as error:
             hold_id = str(error.details["hold_id"])
-            yield from call(lambda: self.ledger.void(hold_id, evidence=f"HTTP {error.details['status']}"))
+            yield from call(lambda: self.ledger.void(hold_id, evidence="the seller's status code"))
             raise
 
     return [(Payer, "send_paid", broken)]
@@ -182,7 +182,7 @@ def nonce_committed_after_signing() -> Patches:
 
     def broken(self: Payer, signer: Any, ledger: Any, **more: Any) -> None:
         init(self, signer, ledger, **more)
-        self.ledger = _SigningFirst(ledger, self)  # type: Any
+        vars(self)["ledger"] = _SigningFirst(ledger, self)
 
     return [(Payer, "__init__", broken)]
 

@@ -30,7 +30,7 @@ from tests.simulation.sellers import API_URL, MODEL, SECONDS, Door, Letter
 from tests.simulation.timeline import MachineClock, Timeline
 from tests.simulation.trace import Trace
 from x402_audio.errors import X402AudioError
-from x402_audio.flow import Flow, send
+from x402_audio.flow import Flow
 from x402_audio.jobs.desk import Desk, JobOptions
 from x402_audio.ledger.book import ENDED_JOBS, Limit
 from x402_audio.ledger.rates import Rates
@@ -39,10 +39,10 @@ from x402_audio.money import Usdc
 from x402_audio.notices import Notice
 from x402_audio.payment.auth import Prepaid, X402Auth
 from x402_audio.payment.policy import PaymentPolicy
+from x402_audio.payment.session import SellerSession
 from x402_audio.settings import Settings, load_settings
 from x402_audio.verbs import Verbs
 from x402_audio.wiring import SellerKind, Wiring
-from x402_audio.payment.session import SellerSession
 
 KEY = "0x" + "5a" * 32
 PROMPT = "Warm indie folk, 120 BPM"
@@ -126,9 +126,10 @@ class World:
         self.ledger_path = self.root / "state" / "ledger.db"
         shutil.copy(_blank_ledger(), self.ledger_path)
         self.machine = Machine(
-            self.timeline, self.misfortune, self.trace, self._transport, self._after_step, plan.opaque_owners
-        )
-        self.disk = Disk(self.root / "tracks", self.machine.durable_point)
+            self.timeline, self.misfortune, self.trace, self._transport, self._after_step,
+            lambda process: self.disk.forget(process.owner), plan.opaque_owners,
+        )  # fmt: skip
+        self.disk = Disk(self.root / "tracks", self.machine.durable_point, self.machine.this_owner)
         self.door = Door(plan, self.timeline, Random(dice.random()))
         self.nodes = Nodes(plan, self.door)
         self.judge = Judge(self)

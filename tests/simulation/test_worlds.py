@@ -1,0 +1,24 @@
+"""Hundreds of seeded worlds, each judged after every step; one seed is always the same world."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.report import Tally
+from tests.simulation.verdict import simulate
+
+WORLDS = 240
+BATCH = 20
+
+
+@pytest.mark.parametrize("first", range(0, WORLDS, BATCH))
+def test_in_no_simulated_world_is_money_lost_doubled_or_unnamed(first: int, tally: Tally) -> None:
+    for seed in range(first, first + BATCH):
+        verdict = simulate(seed)
+        tally.add(verdict)
+        assert not verdict.violations, str(verdict)
+
+
+@pytest.mark.parametrize("seed", [3, 22, 53])
+def test_a_seed_is_always_the_same_world(seed: int) -> None:
+    assert simulate(seed).digest == simulate(seed).digest
