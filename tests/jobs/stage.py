@@ -190,7 +190,10 @@ class Stage:
         """Another client; the same `state` shares the books, as another process would."""
         (self.folder / state).mkdir(mode=0o700, exist_ok=True)
         settings = settings_for(self.server.api_url, self.folder / state, flagged=flagged, **more)
-        shopper = Shopper(settings, self.clock, signer=signer)
+        return self.kept(Shopper(settings, self.clock, signer=signer))
+
+    def kept(self, shopper: Shopper) -> Shopper:
+        """Closed when the stage is."""
         self._stack.callback(shopper.close)
         return shopper
 

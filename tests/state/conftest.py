@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.conftest import _impatient, cli, open_shop
 from tests.jobs.stage import OpenStage, Stage, open_stage
 from tests.state.disk import Disk, full_disk
+from tests.state.walker import MEMORY
 from x402_audio.sandbox import FaultRule
 
 __all__ = ["_impatient", "cli", "open_shop"]
@@ -24,11 +26,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[OpenStage]:
-    """Opens sellers on free ports; `credit` is what the wallet has there."""
-    with ExitStack() as stack:
+def stage() -> Iterator[OpenStage]:
+    """Opens sellers on free ports; `credit` is what the wallet has there. In memory, where no sync takes time."""
+    with ExitStack() as stack, TemporaryDirectory(dir=MEMORY) as folder:
 
         def open_one(*rules: FaultRule, **options: Any) -> Stage:
-            return stack.enter_context(open_stage(tmp_path, *rules, **options))
+            return stack.enter_context(open_stage(Path(folder), *rules, **options))
 
         yield open_one

@@ -25,9 +25,8 @@ from x402_audio.ledger.book import Hold, JobRecord
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.direct import buy_direct
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
-from x402_audio.payment.evidence import charges
+from x402_audio.payment.evidence import charges, known_since
 from x402_audio.payment.pay import proof_in, unsettled
-from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import read_ledger
 from x402_audio.payment.session import answer_of
 from x402_audio.providers.prices import size_of
@@ -168,7 +167,7 @@ def _refused_content(desk: Desk, drawn: Drawn, outcome: Refused) -> Flow[X402Aud
         yield from not_bought(desk.ledger, drawn.hold, evidence="422 before any job")
         return _content_error(outcome)
     try:
-        rows = yield from read_ledger(desk.account, since=(drawn.hold.sent_at or 0) - CLOCK_SKEW_MAX_S)
+        rows = yield from read_ledger(desk.account, since=known_since(drawn.hold))
     except X402AudioError:
         return unsettled_draw(drawn.hold, "the seller refused the content and its ledger could not be read")
     known = yield from call(lambda: known_requests(desk, drawn.hold))

@@ -30,7 +30,7 @@ from x402_audio.payment.departures import (
     traced,
     usdc_key,
 )
-from x402_audio.payment.evidence import Charged, charges
+from x402_audio.payment.evidence import Charged, charges, known_since
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import Account, read_credit, read_ledger
 from x402_audio.payment.reconcile import (
@@ -180,7 +180,7 @@ def _confirmed(
         try:
             verdict = yield from call(
                 partial(
-                    chain.authorization, hold.wallet, hold.nonce, hold.valid_before, since=hold.created_at,
+                    chain.authorization, hold.wallet, hold.nonce, hold.valid_before, since=known_since(hold),
                     pay_to=hold.pay_to, value=hold.amount,
                 )
             )  # fmt: skip
@@ -237,7 +237,7 @@ def _first_there(desk: Desk, account: Account) -> float | None:
     jobs = desk.ledger.jobs(wallet=account.wallet, limit=1_000_000)
     return min(
         [
-            hold.created_at
+            known_since(hold)
             for hold in holds
             if hold.origin == account.origin and hold.kind in ("credit", "topup")
         ]

@@ -17,8 +17,7 @@ from x402_audio.ledger.book import Hold, JobRecord
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
-from x402_audio.payment.evidence import Charged, candidates, charges, top_up_row
-from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
+from x402_audio.payment.evidence import Charged, candidates, charges, known_since, top_up_row
 from x402_audio.payment.prepaid import read_credit, read_ledger
 
 SILENCE_MIN_S: Final = 30 * 60
@@ -59,7 +58,7 @@ def _decide_authorization(desk: Desk, hold: Hold, chain: ChainReader | None) -> 
         try:
             verdict = yield from call(
                 lambda: chain.authorization(
-                    hold.wallet, hold.nonce, hold.valid_before, since=hold.created_at, pay_to=hold.pay_to,
+                    hold.wallet, hold.nonce, hold.valid_before, since=known_since(hold), pay_to=hold.pay_to,
                     value=hold.amount,
                 )
             )  # fmt: skip
@@ -91,9 +90,7 @@ def _decide_authorization(desk: Desk, hold: Hold, chain: ChainReader | None) -> 
 def _top_up_shown(desk: Desk, hold: Hold) -> Flow[Hold | None]:
     assert desk.account is not None
     try:
-        rows = yield from read_ledger(
-            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
-        )
+        rows = yield from read_ledger(desk.account, since=known_since(hold))
     except X402AudioError as error:
         desk.warnings.append(f"{hold.id}: {error.message}")
         return None
@@ -114,9 +111,7 @@ def _decide_draw(desk: Desk, hold: Hold) -> Flow[Hold]:
     if desk.account is None:
         return hold
     try:
-        rows = yield from read_ledger(
-            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
-        )
+        rows = yield from read_ledger(desk.account, since=known_since(hold))
     except X402AudioError as error:
         desk.warnings.append(f"{hold.id}: {error.message}")
         return hold
@@ -219,9 +214,7 @@ def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
     if hold.refunded:
         return hold.refunded
     try:
-        rows = yield from read_ledger(
-            desk.account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
-        )
+        rows = yield from read_ledger(desk.account, since=known_since(hold))
     except X402AudioError:
         return None
     for group in charges(rows):

@@ -13,6 +13,7 @@ from typing import Final
 from x402_audio.ledger.book import Hold, JobRecord, Payee
 from x402_audio.money import CENT, ZERO, Usdc
 from x402_audio.payment.chain import BLOCK_SECONDS, Departure, Departures
+from x402_audio.payment.evidence import known_since
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.reconcile import Difference
 
@@ -67,7 +68,7 @@ def read_from(kept: ChainBooks, holds: Iterable[Hold], born: float) -> tuple[int
 
     born: when these books began, Unix seconds.
     """
-    undecided = [hold.created_at for hold in holds if hold.valid_before > kept.at]
+    undecided = [known_since(hold) for hold in holds if hold.valid_before > kept.at]
     if kept.block < 0:
         return None, min([born, *undecided])
     return kept.block + 1, min([float(kept.at), *undecided])

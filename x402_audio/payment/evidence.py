@@ -32,10 +32,20 @@ class Charged:
     repeated: Usdc = ZERO
 
 
+def known_since(hold: Hold) -> float:
+    """From when on a witness may know of this hold, Unix seconds, by any clock within the skew we allow.
+
+    Ledger time never runs back, so it may be ahead of every other clock; a sending "after" its own end shows that, and
+    then only the times in what was signed are the world's.
+    """
+    at = hold.sent_at or hold.created_at
+    return (hold.valid_after if 0 < hold.valid_before < at else at) - CLOCK_SKEW_MAX_S
+
+
 def top_up_row(hold: Hold, rows: Iterable[Transaction], others: Iterable[Hold]) -> Transaction | None:
     """The TOP_UP row that is this hold's: same amount, after it was sent, and no other hold's."""
     taken = {other.charge_id for other in others if other.id != hold.id and other.charge_id}
-    since = (hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
+    since = known_since(hold)
     open_twins = [
         other for other in others
         if other.id != hold.id and other.amount == hold.amount and other.state == "settled" and not other.charge_id
@@ -78,7 +88,7 @@ def charges(rows: Iterable[Transaction]) -> list[Charged]:
 
 def candidates(hold: Hold, groups: Sequence[Charged], known_requests: frozenset[str]) -> list[Charged]:
     """Requests that may be this queue call's: its model, at most its quote, nobody else's, after it was sent."""
-    since = (hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S
+    since = known_since(hold)
     return [
         group for group in groups
         if group.request_id not in known_requests and group.first_at >= since

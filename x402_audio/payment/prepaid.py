@@ -28,7 +28,7 @@ from x402_audio.ledger.book import LIVE, Hold, Ledger, Limit, Reading
 from x402_audio.ledger.credit import CHARGE_LAG_S, TOLERANCE
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
-from x402_audio.payment.evidence import charges, top_up_row
+from x402_audio.payment.evidence import charges, known_since, top_up_row
 from x402_audio.payment.pay import RESEND_MARGIN_S, Payer, Purchase, proof_in, rejected, unsettled
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S, PaymentPolicy, choose_requirement
 from x402_audio.payment.session import SellerSession, answer_of, unreachable
@@ -371,7 +371,7 @@ def _shown_in_ledger(account: Account, hold: Hold) -> Flow[Hold | None]:
 
 def _row_of(account: Account, hold: Hold) -> Flow[Transaction | None]:
     try:
-        rows = yield from read_ledger(account, since=(hold.sent_at or hold.created_at) - CLOCK_SKEW_MAX_S)
+        rows = yield from read_ledger(account, since=known_since(hold))
     except X402AudioError:
         return None
     others = yield from call(lambda: account.ledger.holds(wallet=account.wallet, kind="topup"))
