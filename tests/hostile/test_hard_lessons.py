@@ -436,6 +436,28 @@ def test_lesson_8_loopback_goes_through_no_proxy(tmp_path: Path) -> None:
         assert not proxy.heard and len(crook.payments) == 1
 
 
+def test_lesson_8_no_spelling_of_loopback_goes_through_a_proxy(tmp_path: Path) -> None:
+    """A proxy would read the sign-in: plain http is only for this machine. Nobody listens on the port that is asked."""
+    text = (
+        "import asyncio, httpx\nfrom x402_audio.client import AsyncAudioClient, AudioClient\n"
+        "from x402_audio.settings import load_settings\n"
+        "for host in ('127.0.0.2', '127.0.0.1', '[::1]', '[0:0:0:0:0:0:0:1]'):\n"
+        "    for client in (AudioClient, AsyncAudioClient):\n"
+        "        url = f'http://{host}:9/api/v1'\n"
+        "        http = client(load_settings(flags={'API_URL': url})).http\n"
+        "        try: asyncio.run(http.get(url)) if client is AsyncAudioClient else http.get(url)\n"
+        "        except httpx.ConnectError: print('nobody')"
+    )
+    with open_stranger() as proxy:
+        ended = program(
+            text, X402_AUDIO_PROVIDER="venice", X402_AUDIO_PRIVATE_KEY="0x" + "5a" * 32,
+            X402_AUDIO_STATE_DIR=str(tmp_path / "state"), NO_PROXY="", no_proxy="",
+            **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), proxy.origin),
+        )  # fmt: skip
+        assert (ended.stdout.split(), ended.stderr) == (["nobody"] * 8, "")
+        assert not proxy.heard
+
+
 def test_lesson_8_the_users_own_transport_stays(open_till: OpenTill) -> None:
     """An Auth pays; verify, proxy, limits and hooks of the client are the user's."""
     till = open_till("direct-v2")
