@@ -14,6 +14,7 @@ from typing import get_args
 
 import pytest
 
+from tests.chain.ahead import AheadClock
 from tests.cli.conftest import KEY
 from x402_audio.cli import main
 from x402_audio.money import Usdc
@@ -27,19 +28,6 @@ ELSEWHERE = "0x" + "cd" * 20
 TRACK = ("generate", "warm indie folk, 120 BPM", "--model", "elevenlabs-music", "--duration", "3")
 PRICE, TOP_UP = Usdc(690_000), Usdc(5_000_000)
 FINAL_S, EXPIRED_S = 10, 400
-
-
-@dataclass(slots=True)
-class AheadClock:
-    """The machine's clock, so many seconds ahead."""
-
-    ahead: float = 0
-
-    def now(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return self.now()
 
 
 @dataclass(slots=True)

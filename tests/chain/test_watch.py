@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.ahead import AheadClock
 from tests.cli.conftest import KEY, start
 from x402_audio.cli import main
 from x402_audio.protocol.signer import LocalSigner
@@ -18,13 +20,16 @@ from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
 
 WALLET = LocalSigner.from_hex(KEY).address
 ELSEWHERE = "0x" + "cd" * 20
+NONCE = "0x" + "09" * 32
+FINAL_S = 10
+STYLES = re.compile(r"\x1b\[[0-9;]*m")
 BUY = ("generate", "warm indie folk, 120 BPM", "--model", "elevenlabs-music", "--duration", "3", "--job-id")
 
 
 @pytest.fixture
 def seller(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSeller]:
     """A direct seller, one track bought there, and the chain in sight."""
-    made = SandboxSeller(mode="direct-v1", limits=Limits.off(), job_seconds=0.02)
+    made = SandboxSeller(mode="direct-v1", limits=Limits.off(), job_seconds=0.02, clock=AheadClock())
     with SandboxServer(made) as server:
         monkeypatch.setenv("X402_AUDIO_API_URL", server.api_url)
         monkeypatch.setenv("X402_AUDIO_RPC_URL", server.rpc_url)
@@ -34,8 +39,10 @@ def seller(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSeller]:
 
 
 def plant(seller: SandboxSeller) -> None:
-    """USDC leaves the wallet unknown to the books, a while ago."""
-    seller.chain.transfer(WALLET.lower(), ELSEWHERE, 420_000, "0x" + "09" * 32)
+    """USDC leaves the wallet unknown to the books, and that is final."""
+    assert isinstance(seller.clock, AheadClock)
+    seller.chain.transfer(WALLET.lower(), ELSEWHERE, 420_000, NONCE)
+    seller.clock.ahead += FINAL_S
 
 
 def test_the_table_is_plain_when_piped_and_rows_in_the_json(
@@ -45,7 +52,7 @@ def test_the_table_is_plain_when_piped_and_rows_in_the_json(
     assert main(["reconcile"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and out.splitlines()[0].split() == [
-        "what", "amount", "when", "ledger", "chain", "seller", "entry",
+        "what", "amount", "when", "ledger", "chain", "seller", "difference", "entry",
     ]  # fmt: skip
     assert "direct" in out and "settled" in out and out.endswith("books, seller and chain agree\n")
     assert main(["reconcile", "--json"]) == 0
@@ -58,9 +65,13 @@ def test_the_table_is_plain_when_piped_and_rows_in_the_json(
     )
 
 
-def test_the_table_is_drawn_on_a_terminal(seller: SandboxSeller) -> None:
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_is_drawn_on_a_terminal_and_no_word_of_it_is_broken(
+    seller: SandboxSeller, columns: int
+) -> None:
+    plant(seller)
     screen, line = os.openpty()
-    process = start("reconcile", stdout=line, stderr=subprocess.DEVNULL)
+    process = start("reconcile", env={"COLUMNS": str(columns)}, stdout=line, stderr=subprocess.DEVNULL)
     os.close(line)
     said = b""
     while True:
@@ -70,7 +81,13 @@ def test_the_table_is_drawn_on_a_terminal(seller: SandboxSeller) -> None:
             break
     os.close(screen)
     assert process.wait(20) == 0
-    assert "ledger · chain · seller" in said.decode() and "─" in said.decode()
+    lines = STYLES.sub("", said.decode()).splitlines()
+    assert lines[0].strip() == "ledger · chain · seller" and "─" in lines[3]
+    assert any(line.split()[:2] == ["-", "$0.42"] and "chain more" in line for line in lines)
+    assert any(line.startswith("chain more: $0.42") for line in lines)
+    hashes = [word for line in lines for word in line.split() if word.startswith("0x")]
+    assert {ELSEWHERE, NONCE} <= {word.strip("(),") for word in hashes}, "to be copied whole"
+    assert max(map(len, lines)) <= columns
 
 
 def test_watching_says_only_what_changed_and_ends_with_130(seller: SandboxSeller) -> None:

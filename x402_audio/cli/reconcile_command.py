@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from x402_audio.cli.output import Report, plain, record, short, table, when
+from x402_audio.cli.output import Report, plain, record, table, when
 from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import hold_fields
 from x402_audio.cli.stage import Stage
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 EVERY_MIN_S: Final = 10.0
 AGREEING_SHOWN: Final = 20
-_HEAD: Final = ("", "what", "amount", "when", "ledger", "chain", "seller", "entry")
+_HEAD: Final = ("what", "amount", "when", "ledger", "chain", "seller", "difference")
+_LEAST: Final = (6, 6, 16, 11, 7, 8, 10)
+"""Characters of the longest word in each column."""
+_OURS: Final = ("direct", "topup", "credit", "account")
 _BRAKE: Final = {
     "frozen": "FROZEN: {}",
     "kept": "still FROZEN: {}",
@@ -46,17 +51,22 @@ def _pass(client: AudioClient, *, drawn: bool = True) -> Report:
     report = client.reconcile()
     still = [client.ledger.hold(hold_id) for hold_id in report.open]
     lines = [*_told(report), *(f"still unknown: {h.id} {h.amount} to {h.pay_to} ({h.kind})" for h in still)]
-    if drawn and not _draw(report.rows):
-        lines = [*_columns(report.rows), *lines]
+    if drawn and sys.stdout.isatty():
+        _draw(report)
+    elif drawn:
+        lines = [*_columns(report), *lines]
     result = {
         "differences": [record(one) for one in report.differences], "settled": report.settled, "void": report.voided,
         "presumed": report.presumed, "open": [hold_fields(hold) for hold in still], "jobs": report.jobs,
         "unread": report.unread, "rows": [record(row) for row in report.rows], "frozen": report.frozen,
         "brake": report.brake,
     }  # fmt: skip
+    if not (still or report.differences or report.unread or report.frozen is not None):
+        lines.append("books, seller and chain agree")
+    if drawn and sys.stdout.isatty():
+        lines = _wrapped(lines)
     if not still:
-        quiet = not report.differences and not report.unread and report.frozen is None
-        return Report(result, [*lines, "books, seller and chain agree"] if quiet else lines)
+        return Report(result, lines)
     first = still[0]
     unknown = PaymentUnsettled(
         f"{len(still)} payment(s) are still unknown", hold_id=first.id, nonce=first.nonce, valid_before=first.valid_before,
@@ -79,40 +89,63 @@ def _told(report: ReconcileReport) -> Iterator[str]:
 # --- the table
 
 
-def _rows(rows: Sequence[Agreement]) -> list[list[str]]:
-    """What does not agree, and the newest of what does."""
-    agreeing = [row for row in rows if row.agrees]
-    shown = {row.subject for row in agreeing[-AGREEING_SHOWN:]} | {
-        row.subject for row in rows if not row.agrees
-    }
-    return [
+def _rows(report: ReconcileReport) -> Iterator[tuple[Agreement, str]]:
+    """What does not agree, and the newest of what does; each with what differs, by kind and amount."""
+    agreeing = [row for row in report.rows if row.agrees]
+    old = {row.subject for row in agreeing[:-AGREEING_SHOWN]}
+    for row in report.rows:
+        named = (
+            f"{one.kind} {one.amount}"
+            for one in report.differences
+            if one.subject == row.subject and (row.kind in _OURS or row.kind == one.kind)
+        )
+        if not row.agrees or row.subject not in old:
+            yield row, ", ".join(named)
+
+
+def _columns(report: ReconcileReport) -> list[str]:
+    """Plain columns for pipes; the last names the entry in full."""
+    rows = [
         [
             "=" if row.agrees else "!", row.kind, str(row.amount), when(row.at), row.ledger, row.chain, row.seller,
-            short(row.subject) if row.subject.startswith("0x") else row.subject,
+            differs, row.subject,
         ]
-        for row in rows
-        if row.subject in shown
+        for row, differs in _rows(report)
     ]  # fmt: skip
+    return table(rows, ("", *_HEAD, "entry")) if rows else []
 
 
-def _columns(rows: Sequence[Agreement]) -> list[str]:
-    return table(_rows(rows), _HEAD) if rows else []
-
-
-def _draw(rows: Sequence[Agreement]) -> bool:
-    """The table on a terminal; False where there is none and columns are wanted."""
-    if not sys.stdout.isatty():
-        return False
+def _draw(report: ReconcileReport) -> None:
+    """The table on a terminal: as wide as that is, words unbroken; the lines under it name the entries."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if rows:
-        drawn = Table(*_HEAD, title="ledger · chain · seller")
-        for cells in _rows(rows):
-            drawn.add_row(*(Text(plain(cell)) for cell in cells), style="" if cells[0] == "=" else "bold red")
+    drawn = Table(
+        title="ledger · chain · seller", title_style="", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for name, least in zip(_HEAD, _LEAST, strict=True):
+        drawn.add_column(name, min_width=least, no_wrap=name in ("what", "amount", "when"))
+    for row, differs in _rows(report):
+        what = row.kind if row.kind in _OURS else "-"
+        moment = when(row.at).rpartition(":")[0]
+        cells = (what, str(row.amount), moment, row.ledger, row.chain, row.seller, differs)
+        drawn.add_row(*(Text(plain(cell)) for cell in cells), style="" if row.agrees else "bold red")
+    if drawn.row_count:
         Console().print(drawn)
-    return True
+
+
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Lines no wider than the terminal, broken between words."""
+    width = max(get_terminal_size().columns, 40)
+    return [
+        part
+        for line in lines
+        for part in wrap(
+            plain(line), width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    ]
 
 
 # --- watching
