@@ -82,11 +82,11 @@ def test_the_table_is_drawn_on_a_terminal_and_no_word_of_it_is_broken(
     os.close(screen)
     assert process.wait(20) == 0
     lines = STYLES.sub("", said.decode()).splitlines()
-    assert lines[0].strip() == "ledger · chain · seller" and "─" in lines[3]
+    assert lines[0].strip() == "ledger · chain · seller" and "─" in lines[2]
     assert any(line.split()[:2] == ["-", "$0.42"] and "chain more" in line for line in lines)
     assert any(line.startswith("chain more: $0.42") for line in lines)
-    hashes = [word for line in lines for word in line.split() if word.startswith("0x")]
-    assert {ELSEWHERE, NONCE} <= {word.strip("(),") for word in hashes}, "to be copied whole"
+    words = {word.strip("(),") for line in lines for word in line.split()}
+    assert {ELSEWHERE, NONCE} <= words, "to be copied whole"
     assert max(map(len, lines)) <= columns
 
 

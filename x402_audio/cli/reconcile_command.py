@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 EVERY_MIN_S: Final = 10.0
 AGREEING_SHOWN: Final = 20
 _HEAD: Final = ("what", "amount", "when", "ledger", "chain", "seller", "difference")
-_LEAST: Final = (6, 6, 16, 11, 7, 8, 10)
-"""Characters of the longest word in each column."""
+_LEAST: Final = (6, 7, 16, 11, 7, 8, 10)
+"""Characters of the longest word in each column: its width where the terminal has less than `NARROW`."""
+NARROW: Final = 100
 _OURS: Final = ("direct", "topup", "credit", "account")
 _BRAKE: Final = {
     "frozen": "FROZEN: {}",
@@ -122,18 +123,21 @@ def _draw(report: ReconcileReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     drawn = Table(
-        title="ledger · chain · seller", title_style="", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
-    )
+        title="ledger · chain · seller", title_style="", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False,
+        show_edge=False,
+    )  # fmt: skip
     for name, least in zip(_HEAD, _LEAST, strict=True):
-        drawn.add_column(name, min_width=least, no_wrap=name in ("what", "amount", "when"))
+        width = least if console.width < NARROW and name != "difference" else None
+        drawn.add_column(name, width=width, no_wrap=name in ("what", "amount", "when"))
     for row, differs in _rows(report):
         what = row.kind if row.kind in _OURS else "-"
         moment = when(row.at).rpartition(":")[0]
         cells = (what, str(row.amount), moment, row.ledger, row.chain, row.seller, differs)
         drawn.add_row(*(Text(plain(cell)) for cell in cells), style="" if row.agrees else "bold red")
     if drawn.row_count:
-        Console().print(drawn)
+        console.print(drawn)
 
 
 def _wrapped(lines: Sequence[str]) -> list[str]:
