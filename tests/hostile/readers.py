@@ -22,6 +22,14 @@ from typing import Any, Final, cast
 
 import httpx
 
+from tests.hostile.books_and_nodes import (
+    event_seeds,
+    events,
+    keystore,
+    keystore_seeds,
+    node,
+    node_seeds,
+)
 from x402_audio import settings
 from x402_audio.errors import LedgerError, X402AudioError
 from x402_audio.flow import ANSWER_BYTES_MAX, read_bounded
@@ -628,8 +636,25 @@ TARGETS: Final[Mapping[str, Target]] = {
         Target("environment", environment, _env_seeds("X402_AUDIO_{name}={value}"), (), ("settings",)),
         Target("dotenv", dotenv, _env_seeds('X402_AUDIO_{name}="{value}"'), (), ("settings",)),
         Target("toml", toml, (*_env_seeds('{name} = "{value}"')[:3], b'[origin."https://a.example"]\nmax_per_day = "1.00"\n[label.bots]\nMAX_PER_HOUR="0.5"'), (), ("settings",)),
-        Target("body", body, _body_seeds(), (), ("flow",)),
+        Target("body", body, _body_seeds(), (), ("flow", "unpack")),
         Target("track", track, _track_seeds(), (), ("jobs/download",)),
+        Target("events", events, event_seeds(), (), ("ledger/replay",)),
+        Target("keystore", keystore, keystore_seeds(), (ValueError,), ("protocol/keystore",)),
+        Target("node", node, node_seeds(), (), ("payment/rpc", "payment/chain")),
     )
 }  # fmt: skip
 """By name. `rooms`: the files whose lines a run of the fuzzer reports."""
+GROUPS: Final[Mapping[str, tuple[Target, ...]]] = {
+    group: tuple(TARGETS[name] for name in names.split())
+    for group, names in {
+        "offers": "terms listing settlement json amount address prices",
+        "sign-in": "challenge refusal waits",
+        "seller": "quote models balance transactions account",
+        "jobs": "queue retrieve complete types",
+        "tracks": "body track",
+        "settings": "environment dotenv toml",
+        "records": "stored events keystore",
+        "nodes": "node",
+    }.items()
+}
+"""Readers that share one fuzzer; the first byte of its input says which of them reads the rest."""

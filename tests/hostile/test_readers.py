@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.readers import BUILT_IN, NOW, TARGETS, Target, answer, demand, offer
-from x402_audio.errors import X402AudioError
+from tests.ledger.desk import SteppedClock, counted_random, limit, wish
+from x402_audio.errors import SignerError, X402AudioError
 from x402_audio.jsontext import Json, read_json
+from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 from x402_audio.protocol import base64text
 from x402_audio.protocol.echo import echo_json
+from x402_audio.protocol.keystore import open_keystore
 from x402_audio.protocol.payload import read_settlement
 from x402_audio.protocol.requirements import read_payment_required
 from x402_audio.providers.answers import retry_after_seconds, said, seller_error
@@ -149,7 +154,7 @@ def test_every_member_of_an_answer_may_be_anything(name: str) -> None:
     target = TARGETS[name]
     for seed in target.seeds[:2]:
         head, separator, body = seed.rpartition(b"\n\n")
-        if body[:1] == b"{":
+        if body[:1] == b"{" and b"\n" not in body:
             for changed in _each_made_odd(body):
                 target.try_out(head + separator + changed)
 
@@ -390,6 +395,48 @@ def test_a_models_type_of_another_kind_is_no_fault_of_ours(kind: str) -> None:
     """What has no hash was looked for in a set."""
     listed = f'200\n\n{{"data":[{{"id":"m","type":{kind},"model_spec":{{}}}}]}}'
     assert [spec.id for spec in Venice().read_models(answer(listed.encode()))] == ["m"]
+
+
+@pytest.mark.parametrize(
+    "data", ['{"set":[]}', '{"set":1}', '{"key":{}}', "{}", "[]", '{"set":{},"limits":[[1]],"entry":[]}']
+)
+def test_an_event_that_makes_no_sense_is_a_finding_and_no_crash(data: str, tmp_path: Path) -> None:
+    """The proof of the books ended in an AttributeError where an event held a list."""
+    ledger = SqliteLedger(tmp_path / "ledger.db", clock=SteppedClock(), random=counted_random())
+    ledger.reserve(wish(), [])
+    ledger.set_limit(limit("wallet", "day", 900))
+    with closing(sqlite3.connect(ledger.path)) as other, other:
+        for (name,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            other.execute(f"DROP TRIGGER {name}")
+        assert other.execute("UPDATE event SET data = ?", (data,)).rowcount > 1
+    assert any(found.invariant == "events" for found in ledger.verify())
+    ledger.close()
+
+
+@pytest.mark.parametrize("member", ["number", "hash", "timestamp"])
+def test_a_block_that_lacks_a_member_later_is_a_node_that_could_not_be_read(member: str) -> None:
+    """The last look at a block let a KeyError out; what was asked with it stayed undecided without a word."""
+    lines = TARGETS["node"].seeds[1].split(b"\n")
+    blocks = [place for place, line in enumerate(lines) if b'"parentHash"' in line]
+    for place in blocks:
+        lame = json.loads(lines[place])
+        del lame["result"][member]
+        said = TARGETS["node"].try_out(
+            b"\n".join(
+                [*lines[:place], json.dumps(lame, separators=(",", ":")).encode(), *lines[place + 1 :]]
+            )
+        )
+        assert "could not be read" in str(said)
+    assert len(blocks) > 3
+
+
+def test_a_keystore_with_any_member_odd_is_refused_as_none(tmp_path: Path) -> None:
+    """The library asserts what a key derivation is called."""
+    path = tmp_path / "key.json"
+    path.write_bytes(TARGETS["keystore"].seeds[1].replace(b"hmac-sha256", b"sha256"))
+    path.chmod(0o600)
+    with pytest.raises(SignerError, match="no geth V3 keystore"):
+        open_keystore(path, "a password")
 
 
 def test_what_inspect_shows_of_an_offer_is_short_and_printable() -> None:

@@ -131,7 +131,7 @@ class Replay:
                 self._approval(event, name, data)
             else:
                 self._row(event, kind, name, data)
-        except (KeyError, TypeError, ValueError, X402AudioError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, X402AudioError) as error:
             self._found("events", event.subject, f"event {event.seq} makes no sense: {type(error).__name__}")
 
     # --- holds

@@ -240,6 +240,9 @@ class UsdcNode:
     def finalized(self) -> Head:
         return _head(self.web3.eth.get_block("finalized"))
 
+    def head_at(self, number: int) -> Head:
+        return _head(self.web3.eth.get_block(cast(Any, number)))
+
     def pinned(self, head: Head, read: Callable[[BlockIdentifier], T]) -> T:
         """A reading at this very block: a node that does not have it cannot answer from another one."""
         if self._knows_hashes:
@@ -253,7 +256,7 @@ class UsdcNode:
 
     def check_unmoved(self, head: Head) -> None:
         """The block is still the one of its height, and finality did not go back. Raises ChainError."""
-        if _head(self.web3.eth.get_block(cast(Any, head.number))) != head:
+        if self.head_at(head.number) != head:
             raise ChainError(
                 f"a finalized block changed while it was read at {self.rpc.host}; it was not believed"
             )
@@ -314,7 +317,7 @@ def _check_one_chain(nodes: Sequence[UsdcNode], heads: Sequence[Head]) -> None:
     """Two RPCs are two witnesses only when they tell of one chain: the lowest block read is the same at all."""
     lowest = min(heads, key=lambda head: head.number)
     for node in nodes:
-        there = _head(node.could(partial(node.web3.eth.get_block, cast(Any, lowest.number))))
+        there = node.could(partial(node.head_at, lowest.number))
         if there.hash != lowest.hash:
             raise ChainError(
                 f"the RPC nodes disagree about block {lowest.number}: one of them is on a fork; nothing is freed"

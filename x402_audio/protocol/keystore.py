@@ -23,6 +23,10 @@ _FILE_BYTES_MAX: Final = 16 * 1024
 _SCRYPT_MEMORY_MAX: Final = 1024**3
 _PBKDF2_ROUNDS_MAX: Final = 10_000_000
 _DRAWS_MAX: Final = 8
+_NO_KEYSTORE: Final = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError,
+)  # fmt: skip
+"""What the library raises for a file that is none."""
 
 
 def create_keystore(path: str | Path, password: str, random: Random) -> str:
@@ -48,7 +52,7 @@ def open_keystore(path: str | Path, password: str) -> LocalSigner:
         from eth_account import Account
     try:
         key = bytes(Account.decrypt(dict(stored), password))
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
+    except _NO_KEYSTORE:
         raise SignerError(f"{path} could not be opened: wrong password, or no geth V3 keystore") from None
     signer = LocalSigner.from_bytes(key)
     if stored.get("address") is not None and signer.address != _address(path, stored):
