@@ -16,6 +16,7 @@ from tests.interop.chain import CHAIN_ID, USDC, LocalChain
 from tests.interop.conftest import PRICE, Wallet
 from tests.interop.customer import Customer, Ended
 from tests.interop.front import Front
+from tests.interop.relay import Relay, Trouble
 from tests.interop.shelf import BREAKS
 from tests.interop.shop_v1 import ShopV1
 
@@ -159,10 +160,28 @@ def test_a_use_in_a_block_that_was_taken_back_settles_nothing(
 
 
 def test_without_a_node_to_ask_it_stays_counted(leaver: Leaver) -> None:
-    ended = leaver.reconcile(NOBODY)
-    assert ended.code == 8
-    assert "could not be read" in ended.result["unread"][0]
+    _says(leaver.reconcile(NOBODY), "could not be read (ConnectError)")
     assert leaver.counted() == ("signed", PRICE)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ("a machine behind", "could not be read (error"),
+        ("a reorganised block", "a finalized block changed while it was read"),
+        ("no archive", "could not be read (error -32000)"),
+        ("no finalized block", "could not be read (error -32602)"),
+    ],
+)
+def test_a_node_in_trouble_frees_nothing_and_is_said_until_it_is_well(
+    leaver: Leaver, chain: LocalChain, open_chain: OpenChain, trouble: Trouble, words: str
+) -> None:
+    later = open_chain(fork_of=chain)
+    later.pass_time(VALID_S + 60)
+    with Relay(trouble, later, behind=chain) as node:
+        _says(leaver.reconcile(node.url), words)
+        assert leaver.counted() == ("signed", PRICE)
+    assert leaver.reconcile(later).result["void"] == [leaver.row["id"]]
 
 
 def test_two_nodes_that_disagree_free_nothing_and_it_is_said(
@@ -174,9 +193,7 @@ def test_two_nodes_that_disagree_free_nothing_and_it_is_said(
     assert chain.use(*leaver.handed_over())
     chain.finalize()
     for nodes in ([unused, chain], [chain, unused]):
-        ended = leaver.reconcile(*nodes)
-        assert ended.code == 8
-        assert "the RPC nodes disagree" in ended.result["unread"][0]
+        _says(leaver.reconcile(*nodes), "the RPC nodes disagree about an authorization (expired and used)")
         assert leaver.counted() == ("signed", PRICE)
     assert leaver.reconcile(chain).result["settled"] == [leaver.row["id"]]
     assert chain.left(leaver.customer.address) == int(leaver.row["amount_atomic"]) == PRICE
@@ -202,9 +219,7 @@ def test_two_nodes_on_two_forks_free_nothing_though_both_say_unused(
     forks[1].mint(leaver.customer.address, 1)
     for fork in forks:
         fork.pass_time(VALID_S + 60)
-    ended = leaver.reconcile(*forks)
-    assert ended.code == 8
-    assert "on a fork" in ended.result["unread"][0]
+    _says(leaver.reconcile(*forks), "one of them is on a fork; nothing is freed")
     assert leaver.counted() == ("signed", PRICE)
 
 
@@ -214,9 +229,7 @@ def test_a_node_of_another_chain_or_without_the_token_is_not_believed(
     for how in ({"chain_id": 84532}, {"code": "0x"}, {"code": ZERO_FOR_ALL}):
         foreign = open_chain(**how)
         foreign.pass_time(VALID_S + 60)
-        ended = leaver.reconcile(foreign)
-        assert ended.code == 8
-        assert "not believed" in ended.result["unread"][0]
+        _says(leaver.reconcile(foreign), "it was not believed")
         assert leaver.counted() == ("signed", PRICE)
 
 
@@ -231,6 +244,15 @@ def test_what_its_owner_cancelled_on_chain_is_freed(
     assert "AuthorizationCanceled" in leaver.row["evidence"]
     assert not chain.use(*leaver.handed_over())
     assert chain.cancelled(wallet.address) == [nonce]
+
+
+def _says(ended: Ended, why: str) -> None:
+    """It could not be read, and why: to programs, and on the screen with what it means."""
+    assert ended.code == 8
+    assert any(why in text for text in ended.result["unread"])
+    assert any(line.startswith("warning: could not read ") and why in line for line in ended.err.splitlines())
+    assert "1 payment(s) are still unknown" in ended.err
+    assert "money moved: unknown · next: start no other purchase" in ended.err
 
 
 def _cancellation(wallet: Wallet, nonce: str) -> str:
