@@ -314,6 +314,13 @@ def test_a_backup_is_the_whole_ledger_private_and_never_overwrites(
         ledger.backup(str(copy))
 
 
+def test_a_stored_header_that_is_damaged_is_not_sent(ledger: SqliteLedger) -> None:
+    hold = ledger.depart(ledger.reserve(wish(), []).id, b"hea\xffer")
+    with pytest.raises(LedgerError, match="damaged") as error:
+        ledger.header_of(hold.id)
+    assert "backup" in error.value.next_step
+
+
 def test_a_clock_that_shows_no_time_writes_nothing(path: Path) -> None:
     clock = SteppedClock()
     ledger = SqliteLedger(path, clock=clock, random=counted_random())

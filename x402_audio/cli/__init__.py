@@ -20,7 +20,7 @@ from typing import cast
 from x402_audio.cli.output import Interrupted, Output, Report, UnexpectedError
 from x402_audio.cli.parser import PROGRAM, UsageError, build_parser, wants_json
 from x402_audio.cli.stage import Stage
-from x402_audio.errors import X402AudioError
+from x402_audio.errors import MoneyMoved, X402AudioError
 
 Command = Callable[[Stage], Report]
 _ENDING = [
@@ -93,14 +93,19 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def _interrupted(stage: Stage) -> Interrupted:
-    job_id, moved = stage.terminal.job_id or _job_of(stage.args), stage.terminal.money_moved
-    known = stage.money_of(job_id) if job_id else "no"
-    moved = moved if known == "no" else known
+    job_id, moved = _known(stage)
     again = f"{PROGRAM} resume {job_id}" if job_id else "repeat the command"
     return Interrupted(
         f"interrupted; the state is kept, {'resume with ' if job_id else ''}{again}", money_moved=moved, next_step=again,
         job_id=job_id or None,
     )  # fmt: skip
+
+
+def _known(stage: Stage) -> tuple[str, MoneyMoved]:
+    """The job of a command that ends badly, and what is known of its money, best by the books."""
+    job_id = stage.terminal.job_id or _job_of(stage.args)
+    known = stage.money_of(job_id) if job_id else "no"
+    return job_id, stage.terminal.money_moved if known == "no" else known
 
 
 def _job_of(args: argparse.Namespace) -> str:
@@ -116,12 +121,11 @@ def _unexpected(stage: Stage, error: Exception) -> UnexpectedError:
     ours = [frame for frame in frames if "x402_audio" in Path(frame.filename).parts] or frames
     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "nowhere"
     text = f"a fault in x402_audio: {type(error).__name__} at {where}"
-    if stage.terminal.money_moved == "no":
+    job_id, moved = _known(stage)
+    if moved == "no":
         return UnexpectedError(text, next_step="nothing was bought; please report this line")
     told = UnexpectedErrorAfterPayment(text, money_moved="unknown", owner="reconcile", retry="same_id")
-    told.next_step = (
-        f"money may have moved: run {PROGRAM} reconcile, then {PROGRAM} resume {stage.terminal.job_id}"
-    )
+    told.next_step = f"money may have moved: run {PROGRAM} reconcile, then {PROGRAM} resume {job_id}".rstrip()
     return told
 
 

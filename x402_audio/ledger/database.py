@@ -29,6 +29,7 @@ from x402_audio.ledger.place import (
     check_file,
     check_folder,
     check_still,
+    check_whole,
     create_empty,
     identity_of,
     sync,
@@ -130,6 +131,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity = Identity(0, 0)
+        self._page_bytes = 1
         self._latest = 0.0
         self._listeners: list[Callable[[Event], None]] = []
         with _MAKING, spoken(self.path):
@@ -155,6 +157,7 @@ class Database:
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                check_whole(self.path, self._page_bytes)
                 refuse_other(connection, self.path)
                 tx = Transaction(connection, self._clock, self._random)
                 yield tx
@@ -221,6 +224,7 @@ class Database:
     def _connect(self) -> None:
         check_file(self.path)
         self._connection = _open(self.path)
+        (self._page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
         self._identity = identity_of(
             self.path
         )  # only now: some systems copy a file that is opened to be written

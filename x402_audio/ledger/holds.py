@@ -26,6 +26,7 @@ from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
 from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, insert_into, update_by_id
+from x402_audio.ledger.trouble import RESTORE
 from x402_audio.money import Usdc
 
 AMOUNT_MAX: Final = 10**15
@@ -155,7 +156,10 @@ class HoldVerbs:
         """See `Ledger.header_of`."""
         with self._database.reading() as view:
             row = view.one(_HEADER, (hold_id,))
-        return bytes(row[0]) if row else None
+        header = bytes(row[0]) if row else None
+        if header is not None and not all(32 <= byte < 127 for byte in header):
+            raise LedgerError(f"the header stored with {hold_id} is damaged", next_step=RESTORE)
+        return header
 
     def deliver(self, hold_id: str, why: str) -> Hold:
         """See `Ledger.deliver`. A second time changes nothing."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from x402_audio.errors import LedgerError
+from x402_audio.ledger.trouble import RESTORE
 
 REFUSED_FILESYSTEMS: Final = frozenset({
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.sshfs", "fuse.davfs2", "fuse.s3fs", "fuse.rclone",
@@ -83,6 +84,15 @@ def check_still(path: str, identity: Identity) -> None:
             f"the ledger {path} was replaced while this program had it open",
             next_step="start this program again, then: x402-audio reconcile",
         )
+
+
+def check_whole(path: str, page_bytes: int) -> None:
+    """No half page: SQLite takes the missing half for zeros, and rows for gone. Raises LedgerError.
+
+    Only for one who holds the write lock; a writer's page, or a dead writer's, is not there in one piece at once.
+    """
+    if Path(path).stat().st_size % page_bytes:
+        raise LedgerError(f"{path} is cut short in the middle of a page", next_step=RESTORE)
 
 
 def check_folder(folder: Path) -> None:
