@@ -100,6 +100,12 @@ def call(function: Callable[[], T]) -> Flow[T]:
     return cast(T, (yield Call(function)))
 
 
+def at_once(function: Callable[[], T]) -> Flow[T]:
+    """As `call`, for what never waits: a thread would cost more than the work."""
+    yield from ()
+    return function()
+
+
 def sleep(seconds: float) -> Flow[None]:
     if seconds > 0:
         yield Sleep(seconds)
@@ -240,7 +246,7 @@ def _tell_head_came(response: httpx.Response) -> None:
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a blocking call in a thread; a cancelled task still waits for it, so that books are never half known."""
-    work = asyncio.ensure_future(asyncio.to_thread(function))
+    work = asyncio.get_running_loop().run_in_executor(None, function)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -28,16 +28,10 @@ def read_json(text: str | bytes, *, bytes_max: int = BODY_BYTES_MAX, depth_max: 
         raise ValueError(f"JSON longer than {bytes_max} bytes")
     if isinstance(text, (bytes, bytearray)):
         text = bytes(text).decode("utf-8")
-    elif len(text.encode("utf-8", "surrogatepass")) > bytes_max:
+    elif not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > bytes_max:
         raise ValueError(f"JSON longer than {bytes_max} bytes")
     _check_depth(text, depth_max)
-    value: Json = json.loads(
-        text,
-        object_pairs_hook=_object,
-        parse_float=_decimal,
-        parse_int=_integer,
-        parse_constant=_refuse_constant,
-    )
+    value: Json = _DECODER.decode(text)
     return value
 
 
@@ -55,6 +49,8 @@ def write_json(value: object) -> str:
 
 
 def _check_depth(text: str, depth_max: int) -> None:
+    if text.count("[") + text.count("{") <= depth_max:
+        return
     depth = 0
     for match in _OPEN_OR_CLOSE.finditer(text):
         mark = match.group()[0]
@@ -90,3 +86,8 @@ def _integer(digits: str) -> int:
 
 def _refuse_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse_constant
+)

@@ -396,7 +396,10 @@ class Ledger(Protocol):
         """The purchase's live hold that was not delivered yet."""
 
     def unanswered(self, wallet: str, purchase: str) -> Hold | None:
-        """What moved for a purchase that belongs to no job, without an answer; `reserve` buys it no second time."""
+        """The hold of a purchase that belongs to no job and was not answered: live, or moved without an answer.
+
+        While it is live `reserve` adopts it, and buys nothing beside what moved.
+        """
 
     def holds(
         self,

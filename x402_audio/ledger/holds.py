@@ -36,7 +36,8 @@ _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
 _OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
 _UNANSWERED: Final = (
     f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND job_id IS NULL AND kind <> 'topup'"
-    " AND state IN ('settled', 'presumed') AND refunded < amount LIMIT 1"
+    " AND (state IN ('reserved', 'signed') OR (state IN ('settled', 'presumed') AND refunded < amount))"
+    " ORDER BY state IN ('reserved', 'signed') DESC LIMIT 1"
 )
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
@@ -91,12 +92,10 @@ class HoldVerbs:
 
     def _reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None) -> Hold:
         with self._database.transaction() as tx:
-            row = tx.one(_OPEN, (wish.wallet, wish.purchase))
+            alone = wish.job_id is None and wish.kind != "topup"
+            row = tx.one(_UNANSWERED if alone else _OPEN, (wish.wallet, wish.purchase))
             if row:
                 return _adopt(hold_from(row, adopted=True), wish)
-            row = tx.one(_UNANSWERED, (wish.wallet, wish.purchase)) if wish.kind != "topup" else None
-            if row:
-                raise paid_unanswered(hold_from(row))
             refuse_frozen(tx)
             _refuse_stopped(tx, wish.wallet, wish.origin, "seller")
             _check_job(tx, wish)
@@ -385,6 +384,8 @@ def _check_wish(wish: Reserve) -> None:
 
 
 def _adopt(open_hold: Hold, wish: Reserve) -> Hold:
+    if open_hold.state not in LIVE:
+        raise paid_unanswered(open_hold)
     for name in _SAME:
         had, wanted = getattr(open_hold, name), getattr(wish, name)
         if had != wanted and not (name in ("pay_to", "asset") and had.lower() == wanted.lower()):

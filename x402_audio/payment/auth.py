@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -42,7 +43,7 @@ from x402_audio.flow import (
     read_bounded_async,
     send,
 )
-from x402_audio.ledger.book import Hold, Ledger, Limit, Reading
+from x402_audio.ledger.book import LIVE, Hold, Ledger, Limit, Reading
 from x402_audio.ledger.holds import paid_unanswered
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
@@ -283,12 +284,11 @@ class X402Auth(httpx.Auth):
 
     def _opened(self, request: httpx.Request, identity: str, digest: str) -> Flow[Hold | None]:
         """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
-        opened = yield from call(lambda: self._ledger.open_hold(self._payer.wallet, identity))
+        opened = yield from self._payer.books(partial(self._ledger.unanswered, self._payer.wallet, identity))
         if opened is None:
-            moved = yield from call(lambda: self._ledger.unanswered(self._payer.wallet, identity))
-            if moved is not None:
-                raise paid_unanswered(moved)
             return None
+        if opened.state not in LIVE:
+            raise paid_unanswered(opened)
         then, now = httpx.URL(opened.resource), request.url
         same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))
         if not same or then.path != now.path or (opened.kind == "direct" and then != now):

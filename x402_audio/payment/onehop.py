@@ -29,7 +29,7 @@ class OneHopHeaders(httpx.Headers):
 
 def attach(request: httpx.Request, secrets: dict[str, Secret]) -> None:
     """Give a request its secrets for one hop, replacing those of an earlier attempt."""
-    request.headers = OneHopHeaders(httpx.Headers(request.headers), secrets)
+    request.headers = OneHopHeaders(request.headers, secrets)
 
 
 def detach(request: httpx.Request) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import httpx
@@ -21,7 +22,7 @@ from x402_audio.errors import (
     PaymentUnsettled,
     ProtocolError,
 )
-from x402_audio.flow import Flow, call, sleep
+from x402_audio.flow import Flow, at_once, call, sleep
 from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
@@ -105,7 +106,7 @@ SendPaid = Callable[[Mapping[str, Secret]], Flow[httpx.Response]]
 """Sends the purchase's request once with these secret headers."""
 
 
-def at_once() -> Flow[None]:
+def no_turn() -> Flow[None]:
     """No turn to wait for."""
     yield from ()
 
@@ -140,6 +141,8 @@ class Payer:
         self._random = random
         self._chain = chain
         self._notice = on_notice
+        self.books = at_once if getattr(ledger, "in_memory", False) else call
+        self._made: tuple[str, Envelope | None] = ("", None)
 
     # --- before
     def read_demand(self, response: httpx.Response) -> PaymentRequired:
@@ -191,7 +194,8 @@ class Payer:
             lease_s=None if getattr(self._signer, "remote", False) else 120,
         )
         rule = policy.payee_rule(purchase.origin)
-        return (yield from call(lambda: self.ledger.reserve(wish, (*self.limits, *limits), rule)))
+        self._made = wish.envelope, envelope
+        return (yield from self.books(partial(self.ledger.reserve, wish, (*self.limits, *limits), rule)))
 
     def _check_chain_balance(self, amount: Usdc, network: str) -> Flow[None]:
         """With a chain at hand: the wallet's USDC less live holds must cover the amount, and none left unknown to us."""
@@ -254,7 +258,7 @@ class Payer:
                 return Envelope.from_json(hold.envelope).header_name, Secret(stored.decode("ascii"))
         name, secret = yield from self.sign(hold)
         if hold.state == "reserved":
-            yield from call(lambda: self.ledger.depart(hold.id, secret.reveal().encode("ascii")))
+            yield from self.books(partial(self.ledger.depart, hold.id, secret.reveal().encode("ascii")))
         return name, secret
 
     def sign(self, hold: Hold) -> Flow[tuple[str, Secret]]:
@@ -272,8 +276,12 @@ class Payer:
             valid_before=hold.valid_before,
             nonce=bytes.fromhex(hold.nonce[2:]),
         )
-        signature = yield from call(lambda: self._signer.sign_authorization(network, authorization))
-        name, value = Envelope.from_json(hold.envelope).header(authorization, signature)
+        ask = at_once if getattr(self._signer, "in_process", False) else call
+        signature = yield from ask(partial(self._signer.sign_authorization, network, authorization))
+        made, envelope = self._made
+        if envelope is None or made != hold.envelope:
+            envelope = Envelope.from_json(hold.envelope)
+        name, value = envelope.header(authorization, signature)
         return name, Secret(value)
 
     def send_paid(
@@ -281,7 +289,7 @@ class Payer:
         hold: Hold,
         send: SendPaid,
         *,
-        turn: Callable[[], Flow[None]] = at_once,
+        turn: Callable[[], Flow[None]] = no_turn,
         reads: Callable[[httpx.Response], bool] = any_answer,
     ) -> Flow[tuple[httpx.Response, Hold]]:
         """Send the payment, the same bytes again while the outcome is open. Returns the 2xx, not yet booked.
@@ -321,16 +329,15 @@ class Payer:
         """Book a delivered answer: settled with the seller's proof, or served and still to be proven."""
         moved = proof_in(hold, response)
         if moved is not None:
-            hold = yield from call(
-                lambda: self.ledger.settle(
-                    hold.id, evidence="seller's settlement response", transaction=moved
-                )
-            )
+            settle = partial(self.ledger.settle, hold.id, transaction=moved)
+            hold = yield from self.books(partial(settle, evidence="seller's settlement response"))
             data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
             self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
             return hold
         return (
-            yield from call(lambda: self.ledger.deliver(hold.id, "answered 2xx without proof of settlement"))
+            yield from self.books(
+                partial(self.ledger.deliver, hold.id, "answered 2xx without proof of settlement")
+            )
         )
 
     def _tell(self, hold: Hold) -> None:

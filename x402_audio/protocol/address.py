@@ -6,7 +6,7 @@ Knows no keys. The hash library is imported on first use.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Final
 
@@ -32,6 +32,7 @@ def is_address(text: object) -> bool:
     return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=256)
 def checksum_address(text: str) -> str:
     """The EIP-55 spelling. Raises ValueError for another form, or mixed case whose checksum is wrong."""
     if not is_address(text):

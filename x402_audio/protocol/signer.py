@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, Protocol
 
 from x402_audio.errors import SignerError
 from x402_audio.protocol.address import checksum_address, keccak256
@@ -48,6 +48,9 @@ class LocalSigner:
     """A key in this process. It is in no repr, text, pickle or exception; signatures are deterministic (RFC 6979)."""
 
     __slots__ = ("_address", "_key")
+
+    in_process: ClassVar = True
+    """Signing waits for nobody: it takes less than a change of threads."""
 
     def __init__(self, key: PrivateKey) -> None:
         self._key = key
