@@ -6,6 +6,7 @@
  * root are traced too, without a number: they are what a sync has to cover. Of a request only method, path and
  * whether it carries a payment are written, never a header.
  * X402_TRACE_KILL="17 before" kills the command's whole process group at point 17, before it happens.
+ * All three are read when a program starts, or by `x402_trace` in a process that was forked instead of started.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,7 +39,7 @@ static void *next_called(const char *name) {
     return found;
 }
 
-__attribute__((constructor)) static void begin(void) {
+__attribute__((constructor)) void x402_trace(void) {
     const char *file = getenv("X402_TRACE_FILE"), *order = getenv("X402_TRACE_KILL");
     root = getenv("X402_TRACE_ROOT");
     if (file == NULL || root == NULL) return;

@@ -16,24 +16,27 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
+from tests.kill.conftest import AT_ONCE
+from tests.kill.preloaded import Preloaded
 from tests.kill.tracer import Run, Step, run, unsynced_before
 from x402_audio.clock import SystemClock, system_random
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
 from x402_audio.sandbox.audio import find_queue_id
 
-WORKERS = 2
+SHARES = 4
+"""The points of a walk are shared out among so many tests, for as many processors as there are."""
 RESUMES_MAX = 3
 PROMPT = "warm indie folk, 120 BPM"
 SPENDING = {
@@ -63,6 +66,7 @@ class PatientSeller(SandboxSeller):
 class Buyer:
     """One new wallet with a folder of its own, at one seller."""
 
+    commands: Preloaded
     server: SandboxServer
     folder: Path
     key: int
@@ -81,15 +85,14 @@ class Buyer:
     def track(self) -> Path:
         return self.folder / "tracks" / "t.mp3"
 
-    def generate(self, shim: Path | None = None, kill: tuple[int, str] | None = None) -> Run:
-        (self.folder / "tracks").mkdir(exist_ok=True)
-        provider = "venice" if self.server.seller.mode == "venice" else "direct"
-        return self._run(
-            ["generate", PROMPT, "--model", "elevenlabs-music", "--duration", "60", "--max-price", "1",
-             "--max-top-up", "5", "--job-id", "k", "--output", str(self.track), "--poll-interval", "0.05",
-             "--provider", provider, "--api-url", self.server.api_url, "--json"],
-            shim, kill,
-        )  # fmt: skip
+    def generate(self, *, traced: bool = False, kill: tuple[int, str] | None = None) -> Run:
+        return self._run(self._order(), traced=traced, kill=kill)
+
+    def generate_by_a_started_interpreter(self, shim: Path) -> Run:
+        command = [sys.executable, "-m", "x402_audio", *self._order()]
+        ended = run(command, folder=self.folder, environment=self._environment, shim=shim)
+        self.runs.append(ended)
+        return ended
 
     def resume(self) -> Run:
         return self._run(["resume", "k", "--poll-interval", "0.05", "--json"])
@@ -97,18 +100,27 @@ class Buyer:
     def verify(self) -> Run:
         return self._run(["ledger", "verify", "--json"])
 
-    def _run(self, words: list[str], shim: Path | None = None, kill: tuple[int, str] | None = None) -> Run:
-        ended = run(
-            [sys.executable, "-m", "x402_audio", *words],
-            folder=self.folder,
-            environment={
-                "X402_AUDIO_PRIVATE_KEY": f"0x{self.key:064x}",
-                "X402_AUDIO_STATE_DIR": str(self.folder / "state"),
-                "X402_AUDIO_API_URL": self.server.api_url,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-            },
-            shim=shim,
-            kill=kill,
+    def _order(self) -> list[str]:
+        (self.folder / "tracks").mkdir(exist_ok=True)
+        provider = "venice" if self.server.seller.mode == "venice" else "direct"
+        return [
+            "generate", PROMPT, "--model", "elevenlabs-music", "--duration", "60", "--max-price", "1",
+            "--max-top-up", "5", "--job-id", "k", "--output", str(self.track), "--poll-interval", "0.05",
+            "--provider", provider, "--api-url", self.server.api_url, "--json",
+        ]  # fmt: skip
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "X402_AUDIO_PRIVATE_KEY": f"0x{self.key:064x}",
+            "X402_AUDIO_STATE_DIR": str(self.folder / "state"),
+            "X402_AUDIO_API_URL": self.server.api_url,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+
+    def _run(self, words: list[str], *, traced: bool = False, kill: tuple[int, str] | None = None) -> Run:
+        ended = self.commands.run(
+            words, folder=self.folder, environment=self._environment, traced=traced, kill=kill
         )
         self.runs.append(ended)
         return ended
@@ -132,14 +144,16 @@ def quick_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def walk(request: pytest.FixtureRequest, quick_folder: Path) -> Iterator[Walk]:
+def walk(
+    request: pytest.FixtureRequest, quick_folder: Path, preloaded: Sequence[Preloaded]
+) -> Iterator[Walk]:
     with ExitStack() as servers:
         yield Walk(
             request.param,
             quick_folder,
             [
-                servers.enter_context(SandboxServer(PatientSeller(WALKS[request.param])))
-                for _ in range(WORKERS)
+                (commands, servers.enter_context(SandboxServer(PatientSeller(WALKS[request.param]))))
+                for commands in preloaded
             ],
         )
 
@@ -147,25 +161,26 @@ def walk(request: pytest.FixtureRequest, quick_folder: Path) -> Iterator[Walk]:
 class Walk:
     """One way to pay; makes buyers, each with its own key, ledger and output folder."""
 
-    def __init__(self, name: str, folder: Path, servers: Sequence[SandboxServer]) -> None:
+    def __init__(self, name: str, folder: Path, places: Sequence[tuple[Preloaded, SandboxServer]]) -> None:
+        """places: where one purchase can go on at a time; one seller each, or a job is ready at another's look."""
         self.name = name
         self._folder = folder
-        self._servers: SimpleQueue[SandboxServer] = SimpleQueue()
-        for server in servers:
-            self._servers.put(server)
-        self._keys = count(1)
+        self._places: SimpleQueue[tuple[Preloaded, SandboxServer]] = SimpleQueue()
+        for place in places:
+            self._places.put(place)
+        self._keys = count((sorted(WALKS).index(name) + 1 << 32) + 1)
         self._lock = threading.Lock()
 
-    def borrow(self) -> SandboxServer:
-        return self._servers.get()
-
-    def give_back(self, server: SandboxServer) -> None:
-        self._servers.put(server)
-
-    def buyer(self, server: SandboxServer, name: str) -> Buyer:
+    @contextmanager
+    def buyer(self, name: str) -> Iterator[Buyer]:
+        """A new buyer, as soon as there is a place for it."""
         with self._lock:
-            key = next(self._keys) + (sorted(WALKS).index(self.name) + 1 << 32)
-        return Buyer(server, self._folder / name, key)
+            key = next(self._keys)
+        commands, server = self._places.get()
+        try:
+            yield Buyer(commands, server, self._folder / name, key)
+        finally:
+            self._places.put((commands, server))
 
 
 def kill_points(steps: Sequence[Step]) -> list[tuple[Step, str]]:
@@ -232,55 +247,67 @@ def revive(buyer: Buyer) -> list[str]:
     return [f"not done after {RESUMES_MAX} resumes"]
 
 
-def kill_and_resume(walk: Walk, shim: Path, step: Step, when: str) -> list[str]:
-    server = walk.borrow()
-    try:
-        buyer = walk.buyer(server, f"{walk.name}-{step.point}-{when}")
-        killed = buyer.generate(shim, (step.point, when))
+def kill_and_resume(walk: Walk, step: Step, when: str) -> list[str]:
+    with walk.buyer(f"{walk.name}-{step.point}-{when}") as buyer:
+        killed = buyer.generate(traced=True, kill=(step.point, when))
         if killed.exit_code != -signal.SIGKILL:
             wrong = ["it was not killed"]
         elif (killed.steps[-1].name, killed.steps[-1].when) != (step.name, when):
             wrong = [f"killed at {killed.steps[-1]}: not the same walk"]
         else:
             wrong = revive(buyer) + judge(buyer)
-    finally:
-        walk.give_back(server)
     if not wrong:
         shutil.rmtree(buyer.folder)
         return []
     return [f"{walk.name}, killed {when} point {step.point} ({step.name}): {wrong}\n{buyer.story()}"]
 
 
-def undisturbed(walk: Walk, shim: Path) -> Run:
-    server = walk.borrow()
-    buyer = walk.buyer(server, f"{walk.name}-undisturbed")
-    done = buyer.generate(shim)
-    assert done.exit_code == 0, buyer.story()
-    assert judge(buyer) == []
-    assert buyer.verify().exit_code == 0, buyer.story()
-    walk.give_back(server)
+def undisturbed(walk: Walk) -> Run:
+    with walk.buyer(f"{walk.name}-undisturbed") as buyer:
+        done = buyer.generate(traced=True)
+        assert done.exit_code == 0, buyer.story()
+        assert judge(buyer) == []
+        assert buyer.verify().exit_code == 0, buyer.story()
     return done
 
 
+@pytest.mark.parametrize(
+    "share", [pytest.param(share, marks=pytest.mark.xdist_group(f"kill {share}")) for share in range(SHARES)]
+)
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
 def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
-    walk: Walk, shim: Path, only_points: frozenset[int], capsys: pytest.CaptureFixture[str]
+    walk: Walk, share: int, only_points: frozenset[int], tell: Callable[[str], None]
 ) -> None:
-    done = undisturbed(walk, shim)
-    kills = [at for at in kill_points(done.steps) if not only_points or at[0].point in only_points]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        failed = [
-            text for texts in pool.map(lambda at: kill_and_resume(walk, shim, *at), kills) for text in texts
-        ]
+    done = undisturbed(walk)
+    everywhere = set(range(1, done.points + 1))
+    wanted = (only_points or everywhere) & set(range(share, done.points + 1, SHARES))
+    kills = [at for at in kill_points(done.steps) if at[0].point in wanted]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        failed = [text for texts in pool.map(lambda at: kill_and_resume(walk, *at), kills) for text in texts]
     visited = {step.point for step, _ in kills}
     kinds = Counter(step.kind for step in {step.point: step for step, _ in kills}.values())
-    with capsys.disabled():
-        told = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        print(
-            f"\n{walk.name}: {len(visited)} points ({told}), {len(kills)} kills, {len(kills) - len(failed)} resumed"
-        )
+    kinds_in_words = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    tell(
+        f"{walk.name}, share {share + 1} of {SHARES}: {len(visited)} of {done.points} points ({kinds_in_words}), "
+        f"{len(kills)} kills, {len(kills) - len(failed)} resumed"
+    )
     assert not failed, "\n\n".join(failed)
-    assert len(visited) == (len(only_points) or done.points)
+    assert visited == wanted
+
+
+def _told_apart(steps: Sequence[Step]) -> list[tuple[int, str, str]]:
+    """Every point, and what was written between them; in how many pieces an answer came is chance."""
+    return [at for at, _ in groupby((step.point, step.when, step.name) for step in steps)]
+
+
+@pytest.mark.parametrize("walk", WALKS, indirect=True)
+def test_a_forked_command_takes_the_same_steps_as_a_started_one(walk: Walk, shim: Path) -> None:
+    """So that it is the command of people that is killed, whatever the preloaded process has done before."""
+    forked = undisturbed(walk)
+    with walk.buyer("started") as buyer:
+        started = buyer.generate_by_a_started_interpreter(shim)
+    assert started.exit_code == 0, buyer.story()
+    assert _told_apart(forked.steps) == _told_apart(started.steps)
 
 
 def lasting(steps: Sequence[Step]) -> list[Step]:
@@ -289,8 +316,8 @@ def lasting(steps: Sequence[Step]) -> list[Step]:
 
 
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
-def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk, shim: Path) -> None:
-    steps = lasting(undisturbed(walk, shim).steps)
+def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk) -> None:
+    steps = lasting(undisturbed(walk).steps)
 
     def spends(step: Step) -> bool:
         return step.kind == "request" and step.subject in SPENDING[walk.name]
@@ -305,13 +332,12 @@ def test_no_spending_byte_leaves_before_the_ledger_is_synced(walk: Walk, shim: P
 
 
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
-def test_what_is_about_to_be_spent_stands_signed_in_the_books(walk: Walk, shim: Path) -> None:
-    steps = undisturbed(walk, shim).steps
-    server = walk.borrow()
+def test_what_is_about_to_be_spent_stands_signed_in_the_books(walk: Walk) -> None:
+    steps = undisturbed(walk).steps
     for subject in SPENDING[walk.name]:
         point = next(step.point for step in steps if step.subject == subject)
-        buyer = walk.buyer(server, f"{walk.name}-{point}")
-        assert buyer.generate(shim, (point, "before")).exit_code == -signal.SIGKILL
+        with walk.buyer(f"{walk.name}-{point}") as buyer:
+            assert buyer.generate(traced=True, kill=(point, "before")).exit_code == -signal.SIGKILL
         with books_of(buyer) as ledger:
             (hold,) = ledger.holds(states=("signed",))
             assert ledger.header_of(hold.id)
@@ -319,8 +345,8 @@ def test_what_is_about_to_be_spent_stands_signed_in_the_books(walk: Walk, shim: 
 
 
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
-def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk: Walk, shim: Path) -> None:
-    steps = lasting(undisturbed(walk, shim).steps)
+def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk: Walk) -> None:
+    steps = lasting(undisturbed(walk).steps)
 
     def is_complete(step: Step) -> bool:
         return step.kind == "request" and step.subject.endswith("/audio/complete")
@@ -345,9 +371,9 @@ def test_the_seller_is_told_to_delete_only_after_file_and_folder_are_synced(walk
     assert unsynced_before(steps, is_complete) == []
 
 
-def test_the_json_of_an_undisturbed_walk_names_the_file(tmp_path: Path) -> None:
-    with SandboxServer(PatientSeller("venice")) as server:
-        buyer = Walk("topup", tmp_path, [server]).buyer(server, "plain")
+@pytest.mark.parametrize("walk", ["topup"], indirect=True)
+def test_the_json_of_an_undisturbed_walk_names_the_file(walk: Walk) -> None:
+    with walk.buyer("plain") as buyer:
         done = buyer.generate()
     assert done.exit_code == 0, buyer.story()
     assert json.loads(done.stdout)["result"]["path"] == str(buyer.track)

@@ -76,17 +76,10 @@ def run(
 
     It leads a process group of its own, so that killing the group never reaches the test.
     """
-    trace = folder.parent / f"{folder.name}.trace"
-    trace.unlink(missing_ok=True)
-    traced = {} if shim is None else {
-        "LD_PRELOAD": str(shim), "X402_TRACE_ROOT": str(folder), "X402_TRACE_FILE": str(trace),
-    }  # fmt: skip
-    if kill is not None:
-        traced["X402_TRACE_KILL"] = f"{kill[0]} {kill[1]}"
     ended = subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **environment, **traced},
+        env=surroundings(folder, environment, shim, kill),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -94,8 +87,31 @@ def run(
         start_new_session=True,
         check=False,
     )
-    steps = tuple(_read(trace)) if trace.exists() else ()
-    return Run(ended.returncode, ended.stdout, ended.stderr, steps)
+    return Run(ended.returncode, ended.stdout, ended.stderr, steps_of(folder))
+
+
+def surroundings(
+    folder: Path, environment: Mapping[str, str], shim: Path | None, kill: tuple[int, str] | None
+) -> dict[str, str]:
+    """The whole environment of a command in `folder`; where an earlier one left a trace, it is removed."""
+    trace = _trace_of(folder)
+    trace.unlink(missing_ok=True)
+    traced = {} if shim is None else {
+        "LD_PRELOAD": str(shim), "X402_TRACE_ROOT": str(folder), "X402_TRACE_FILE": str(trace),
+    }  # fmt: skip
+    if kill is not None:
+        traced["X402_TRACE_KILL"] = f"{kill[0]} {kill[1]}"
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **environment, **traced}
+
+
+def steps_of(folder: Path) -> tuple[Step, ...]:
+    """What the last command in `folder` did; nothing when it was not traced."""
+    trace = _trace_of(folder)
+    return tuple(_read(trace)) if trace.exists() else ()
+
+
+def _trace_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.trace"
 
 
 def _read(trace: Path) -> Iterator[Step]:
