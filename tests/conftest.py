@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis.configuration
@@ -16,8 +18,22 @@ hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f
 settings.register_profile("house", database=None, deadline=None, derandomize=True)
 settings.load_profile("house")
 
+# A shell starts what it runs in the background deaf to Ctrl-C, and so would be every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 OWNER_SETTINGS = ("X402_AUDIO_", "EVM_PRIVATE_KEY", "WALLET_KEY", "VENICE_")
+HERE = Path(__file__).parent
+TOLD = "told"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `-n 2 --dist loadgroup` the tests of a file stay together, so that what they share is started once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(HERE).as_posix()))
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +46,23 @@ def _stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says something at the end of the run, whether or not the test passes and whichever process ran it."""
+    return lambda text: record_property(TOLD, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = [
+        str(text)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, text in report.user_properties
+        if name == TOLD
+    ]
+    if told:
+        terminalreporter.section("what the tests have to say")
+        terminalreporter.write_line("\n".join(told))

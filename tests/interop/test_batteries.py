@@ -1,6 +1,6 @@
 """Batteries of other people's making judge us: `hostile-facilitator` our client, `x402-conformance` our practice seller.
 
-What they found is printed whether or not the test passes, so that a run shows the verdicts and not only a dot.
+What they found is told whether or not the test passes, so that a run shows the verdicts and not only a dot.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -82,15 +82,14 @@ def _judge(shop: NpmShop, version: str, face: str, folder: Path) -> Verdicts:
 
 
 def test_the_hostile_facilitator_finds_our_client_safe_in_every_mode_it_has(
-    hostile: Judged, capsys: pytest.CaptureFixture[str]
+    hostile: Judged, tell: Callable[[str], None]
 ) -> None:
-    with capsys.disabled():
-        for (face, version), verdicts in hostile.items():
-            summary = verdicts.document["summary"]
-            score = f"{summary['safe']}/{summary['total']} {summary['verdict']}"
-            print(f"\nhostile-facilitator, {face}, {version}: {score}")
-            for mode, outcome in verdicts.outcomes.items():
-                print(f"  {mode:<22} {verdicts.row(mode)['verdict']:<5} {outcome.in_words}")
+    for (face, version), verdicts in hostile.items():
+        summary = verdicts.document["summary"]
+        score = f"{summary['safe']}/{summary['total']} {summary['verdict']}"
+        tell(f"hostile-facilitator, {face}, {version}: {score}")
+        for mode, outcome in verdicts.outcomes.items():
+            tell(f"  {mode:<22} {verdicts.row(mode)['verdict']:<5} {outcome.in_words}")
     for verdicts in hostile.values():
         assert [outcome.crash for outcome in verdicts.outcomes.values()] == [""] * len(MODES)
         assert set(verdicts.outcomes) == set(MODES)
@@ -187,18 +186,17 @@ def _found(told: dict[str, Any]) -> dict[str, dict[str, bool]]:
 
 
 def test_the_conformance_battery_passes_our_sellers_demands_on_every_check_that_applies(
-    sellers: dict[str, PracticeSeller], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sellers: dict[str, PracticeSeller], tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     by_get, by_post = _asked_by_get(sellers), _asked_by_post(sellers, tmp_path)
     found = {**_found(by_get), **_found(by_post)}
-    with capsys.disabled():
-        print("\nx402-conformance:")
-        for url, checks in found.items():
-            passed = " ".join(f"{check} {'pass' if good else 'FAIL'}" for check, good in checks.items())
-            print(f"  {url.partition('/api/v1')[2]:<13} {passed}")
-        for letter, why in NOT_OURS.items():
-            named = [check for check in by_post["checks"] if check.startswith(letter)]
-            print(f"  {len(named)} checks {letter}* do not apply: {why}")
+    tell("x402-conformance:")
+    for url, checks in found.items():
+        passed = " ".join(f"{check} {'pass' if good else 'FAIL'}" for check, good in checks.items())
+        tell(f"  {url.partition('/api/v1')[2]:<13} {passed}")
+    for letter, why in NOT_OURS.items():
+        named = [check for check in by_post["checks"] if check.startswith(letter)]
+        tell(f"  {len(named)} checks {letter}* do not apply: {why}")
     for version, seller in sellers.items():
         expected = BOTH_VERSIONS + (VERSION_2_ONLY if version == "v2" else [])
         for route in ("/stream", "/audio/queue"):
