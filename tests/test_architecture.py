@@ -40,7 +40,8 @@ MAY_KNOW = {
     # The front: one file puts the rooms together, one says the verbs, one gives them a sync and an async face.
     "settings": (*GROUND, "ledger", "budget"),
     "wiring": (*GROUND, *ROOMS, "budget", "settings", "notify"),
-    "verbs": (*GROUND, *ROOMS, "budget", "settings", "notify", "reports", "wiring"),
+    "own_files": (*GROUND, "settings"),
+    "verbs": (*GROUND, *ROOMS, "budget", "settings", "notify", "own_files", "reports", "wiring"),
     "client": (*GROUND, *ROOMS, "budget", "settings", "reports", "wiring", "verbs"),
     "cli": ("",),
     "__main__": ("cli",),

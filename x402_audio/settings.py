@@ -12,7 +12,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast, get_args
@@ -66,6 +66,7 @@ class Settings:
 
     Amounts in atomic units. `limits` holds every one that was written plus the built-in defaults: the ledger merges
     (smallest explicit, else default). `fast_poll`: polling below 2 s is allowed (loopback only).
+    `settings_file`: the one named by `--env-file`.
     """
 
     state_dir: Path
@@ -91,6 +92,7 @@ class Settings:
     notify_command: tuple[str, ...] = ()
     max_validity_s: int = VALIDITY_S
     fast_poll: bool = False
+    settings_file: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -172,7 +174,8 @@ def load_settings(
             layers.append(kept)
             scoped += tables
     values = _Values(tuple(layers), cwd)
-    return _checked(values, scoped, warnings, sandbox=sandbox)
+    named = None if sandbox or env_file is None else cwd / Path(env_file).expanduser()
+    return replace(_checked(values, scoped, warnings, sandbox=sandbox), settings_file=named)
 
 
 def _checked(values: _Values, scoped: list[Limit], warnings: list[str], *, sandbox: bool) -> Settings:
@@ -508,7 +511,7 @@ def _amount(name: str, text: str) -> Usdc:
 
 
 def check_url(name: str, url: str) -> str:
-    """The URL without a trailing slash. Raises ConfigurationError unless it is https, or http to literal loopback."""
+    """The URL without a trailing slash, its scheme in lower case. Raises ConfigurationError unless it is https, or http to literal loopback."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -522,7 +525,7 @@ def check_url(name: str, url: str) -> str:
         raise ConfigurationError(f"{name} must not carry a query or fragment")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ConfigurationError(f"{name} must begin with https:// (http only to 127.0.0.1 or [::1])")
-    return url.rstrip("/")
+    return f"{parts.scheme}{url[len(parts.scheme) :]}".rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:

@@ -36,6 +36,7 @@ from x402_audio.jobs.settle import reconcile
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, Allowance, Hold, JobRecord, Ledger, NewJob
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notify import unknown_payment
+from x402_audio.own_files import check_not_ours
 from x402_audio.payment.books import knowing
 from x402_audio.payment.inspect import inspect_answer
 from x402_audio.payment.policy import origin_of
@@ -234,6 +235,7 @@ class Verbs:
 
     def _check(self, desk: Desk, audio: AudioRequest, options: JobOptions, job_id: str) -> Flow[None]:
         """Everything that can be refused before a job exists: model, request, limits written wrong, output place."""
+        yield from self._keep_ours(options.output)
         specs = yield from desk.specs()
         spec = specs.get(audio.model)
         if specs and spec is None:
@@ -271,11 +273,17 @@ class Verbs:
         desk = self._desk_of(job)
         if not given or job.state in ENDED_JOBS:
             return desk
+        yield from self._keep_ours(given.get("output"))
         text = JobOptions.from_json(job.options).changed(given).to_json()
         if text == job.options:
             return desk
         changed = yield from knowing_job(desk, job.id, call(lambda: change_options(desk, job, text)))
         return self._desk_of(changed)
+
+    def _keep_ours(self, output: object) -> Flow[None]:
+        """No track is ever put in the place of our books, keys or settings."""
+        if output is not None:
+            yield from call(lambda: check_not_ours(Path(str(output)), self._wiring.settings))
 
     def _resume_with_suggestion(self, job: JobRecord, until: float) -> Flow[Track]:
         kept = yield from call(lambda: self._wiring.ledger.recall(f"suggestion {job.id}"))

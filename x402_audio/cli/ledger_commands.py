@@ -279,7 +279,10 @@ def _existing(stage: Stage) -> SqliteLedger:
 
 
 def _write_new(stage: Stage, text: str) -> Path:
+    from x402_audio.own_files import check_not_ours
+
     path = Path(stage.args.output).absolute()
+    check_not_ours(path, stage.settings)
     how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if stage.args.yes else os.O_EXCL)
     try:
         with os.fdopen(os.open(path, how, 0o600), "w") as file:

@@ -81,12 +81,14 @@ def track_report(stage: Stage, client: AudioClient, track: Track) -> Report:
 def _dry_run(stage: Stage) -> Report:
     """What it would cost and whether it would be bought; nothing is stored, signed or paid."""
     from x402_audio.jobs.download import check_writable
+    from x402_audio.own_files import check_not_ours
     from x402_audio.providers.catalog import check_request
     from x402_audio.providers.provider import AudioRequest
 
     args, prompt = stage.args, _prompt(stage)
     wishes = _audio_wishes(stage)
     if args.output:
+        check_not_ours(Path(args.output).absolute(), stage.settings)
         check_writable(Path(args.output).absolute(), force=args.force or args.yes)
     with stage.client() as client:
         spec = next((spec for spec in client.models() if spec.id == args.model), None)
