@@ -33,6 +33,7 @@ from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.prices import read_pricing, write_pricing
 from x402_audio.providers.venice import Venice
 from x402_audio.reports import InspectReport
+from x402_audio.settings import check_url
 
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 SECRET = "eyJ4NDAyVmVyc2lvbiI6MiwicGF5bG9hZCI6eyJzaWduYXR1cmUiOiIweGFiY2RlZjAxMjM0NTY3ODkifX0"
@@ -437,6 +438,25 @@ def test_a_keystore_with_any_member_odd_is_refused_as_none(tmp_path: Path) -> No
     path.chmod(0o600)
     with pytest.raises(SignerError, match="no geth V3 keystore"):
         open_keystore(path, "a password")
+
+
+@pytest.mark.parametrize("member", ["asset", "payTo"])
+def test_an_address_that_begins_with_a_large_x_is_none(member: str) -> None:
+    """Lower case made `0X…` the token of our table, though it is no address."""
+    good = offer()
+    spelled = {**good, member: str(good[member]).replace("0x", "0X")}
+    read = TARGETS["terms"].try_out(b"402\n\n" + json.dumps(demand(spelled)).encode())
+    assert isinstance(read, X402AudioError)
+
+
+def test_a_scheme_in_large_letters_is_the_same_scheme() -> None:
+    """What asks whether a URL begins with http:// found another one."""
+    for url, meant in (
+        ("hTTpS://a.example/v1/", "https://a.example/v1"),
+        ("HTTP://127.0.0.1:8", "http://127.0.0.1:8"),
+    ):
+        assert check_url("API_URL", url) == meant
+    assert TARGETS["environment"].try_out(b"X402_AUDIO_API_URL=httPs://a.example") is None
 
 
 def test_what_inspect_shows_of_an_offer_is_short_and_printable() -> None:

@@ -18,7 +18,7 @@ from x402_audio.errors import ProtocolError
 from x402_audio.jsontext import BODY_BYTES_MAX, Json, read_json
 from x402_audio.money import UINT256_MAX, Usdc
 from x402_audio.protocol import base64text
-from x402_audio.protocol.address import ZERO_ADDRESS, checksum_address
+from x402_audio.protocol.address import ZERO_ADDRESS, checksum_address, same_address
 from x402_audio.protocol.echo import echo_json
 from x402_audio.protocol.networks import Network, network_named
 
@@ -131,7 +131,7 @@ def supported(requirement: PaymentRequirements, network: Network) -> Rejection |
         return _rejection(
             requirement, "network", f"network {printable(requirement.network)} is not {network.caip2}"
         )
-    if requirement.asset.lower() != network.usdc.lower():
+    if not same_address(requirement.asset, network.usdc):
         return _rejection(
             requirement, "asset", f"asset {printable(requirement.asset)} is not USDC on {network.v1_name}"
         )
