@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chain.ahead import AheadClock
+from tests.chain.screen import at_a_terminal
 from tests.cli.conftest import KEY, start
 from x402_audio.cli import main
 from x402_audio.protocol.signer import LocalSigner
@@ -67,21 +68,13 @@ def test_the_table_is_plain_when_piped_and_rows_in_the_json(
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_table_is_drawn_on_a_terminal_and_no_word_of_it_is_broken(
-    seller: SandboxSeller, columns: int
+    seller: SandboxSeller, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(seller)
-    screen, line = os.openpty()
-    process = start("reconcile", env={"COLUMNS": str(columns)}, stdout=line, stderr=subprocess.DEVNULL)
-    os.close(line)
-    said = b""
-    while True:
-        try:
-            said += os.read(screen, 4096)
-        except OSError:
-            break
-    os.close(screen)
-    assert process.wait(20) == 0
-    lines = STYLES.sub("", said.decode()).splitlines()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, said = at_a_terminal(["reconcile", "--quiet"])
+    assert code == 0
+    lines = STYLES.sub("", said).splitlines()
     assert lines[0].strip() == "ledger · chain · seller" and "─" in lines[2]
     assert any(line.split()[:2] == ["-", "$0.42"] and "chain more" in line for line in lines)
     assert any(line.startswith("chain more: $0.42") for line in lines)
@@ -104,30 +97,39 @@ def test_watching_says_only_what_changed_and_ends_with_130(seller: SandboxSeller
     assert "no longer frozen" in changed[2] and rest == b""
 
 
-def test_watching_in_json_is_one_object_a_pass(seller: SandboxSeller) -> None:
-    process = start(
-        "reconcile", "--watch", "--every", "0.05", "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    rounds = [json.loads(process.stdout.readline()) for _ in range(3)]
-    process.send_signal(signal.SIGINT)
-    *_, last = process.communicate(timeout=20)[0].splitlines()
+class Rounds:
+    """Ctrl-C is pressed after so many."""
+
+    def __init__(self, rounds: int) -> None:
+        self._left = rounds
+        self.time = time.time
+
+    def sleep(self, _: float) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+def test_watching_in_json_is_one_object_a_pass(
+    seller: SandboxSeller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("x402_audio.cli.reconcile_command.time", Rounds(3))
+    capsys.readouterr()
+    assert main(["reconcile", "--watch", "--json"]) == 130
+    *rounds, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert [(one["ok"], one["result"]["differences"]) for one in rounds] == [(True, [])] * 3
-    assert (json.loads(last)["exitCode"], process.returncode) == (130, 130)
+    assert last["exitCode"] == 130
 
 
 def test_watching_goes_on_while_the_chain_is_away(
-    seller: SandboxSeller, monkeypatch: pytest.MonkeyPatch
+    seller: SandboxSeller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("X402_AUDIO_RPC_URL", "http://127.0.0.1:9/")
-    process = start(
-        "reconcile", "--watch", "--every", "0.05", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline().decode()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert "could not read the chain" in line and process.returncode == 130
+    monkeypatch.setattr("x402_audio.cli.reconcile_command.time", Rounds(3))
+    capsys.readouterr()
+    assert main(["reconcile", "--watch"]) == 130
+    said = capsys.readouterr().out
+    assert said.count("could not read the chain") == 1, "said once"
 
 
 def test_a_pace_below_ten_seconds_is_for_loopback_only(

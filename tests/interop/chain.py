@@ -109,7 +109,7 @@ class LocalChain:
         ]  # fmt: skip
         self._peer = Peer(command, folder, ready=r"Listening on 127\.0\.0\.1:(\d+)")
         self.url: str = self._peer.url
-        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
         if fork_of is None:
             self.rpc("anvil_setCode", USDC, token_code() if code is None else code)
             self.mine()

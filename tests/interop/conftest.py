@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from tests.interop.chain import GAS_KEYS, LocalChain
 from tests.interop.clerk import Clerk
 from tests.interop.customer import Customer
+from tests.interop.door import PAYMENT_HEADERS
 from tests.interop.front import Front
 from tests.interop.peers import Peer, python_module
 from tests.interop.shop_v1 import ShopV1
@@ -25,7 +27,7 @@ from x402_audio.protocol.signer import LocalSigner
 FUNDS = 1_000_000_000
 """A thousand USDC, atomic units."""
 PRICE = 690_000
-HANG_UP_S = 1.0
+HANG_UP_S = 0.3
 PAYEE = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 
 
@@ -141,14 +143,26 @@ def open_front() -> Iterator[Callable[..., Front]]:
         yield lambda shop, **how: stack.enter_context(Front(shop, **how))
 
 
+def hang_up_on_the_first_payment() -> Callable[[httpx.Request], None]:
+    """Shortens the wait for the answer to the first request that carries a payment, of all it is shown."""
+    payments = count(1)
+
+    def shorten(request: httpx.Request) -> None:
+        carried = {name.decode().lower() for name, _ in request.headers.raw}
+        if carried & set(PAYMENT_HEADERS) and next(payments) == 1:
+            request.extensions["timeout"] = httpx.Timeout(HANG_UP_S).as_dict()
+
+    return shorten
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent seller is left after a second; one that is only slow may be, too, and nothing but time is lost."""
+    """The first answer to a payment is not waited for: whether it is slow or never comes makes no difference here."""
     plain = httpx.Client.send
+    hang_up = hang_up_on_the_first_payment()
 
     def send(http: httpx.Client, request: httpx.Request, **how: Any) -> httpx.Response:
-        if request.url.path.endswith("/audio/queue"):
-            request.extensions["timeout"] = httpx.Timeout(HANG_UP_S).as_dict()
+        hang_up(request)
         return plain(http, request, **how)
 
     monkeypatch.setattr(httpx.Client, "send", send)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.screen import at_a_terminal
 from tests.cli.conftest import Ended
 from tests.cli.test_owner_acts import Desk
 from tests.interop.chain import USDC, LocalChain
@@ -26,7 +27,13 @@ NOWHERE = ("--provider", "direct", "--api-url", "http://127.0.0.1:9/api/v1")
 
 
 def typed(words: tuple[str, ...], *answers: str) -> Ended:
-    """One command line at a terminal."""
+    """One command line at a terminal, in this process."""
+    code, said = at_a_terminal(words, *answers)
+    return Ended(code, said, said)
+
+
+def typed_alone(words: tuple[str, ...], *answers: str) -> Ended:
+    """One command line at a terminal, in a process of its own."""
     desk = Desk()
     try:
         return desk.type(words, *answers)
@@ -76,7 +83,7 @@ def test_a_cancelled_authorization_is_freed_once_that_is_final(
     customer: Customer, own: LocalChain, wallet: Wallet, hold: Hold
 ) -> None:
     gas(own, wallet)
-    ended: Ended = typed(("wallet", "cancel", hold.nonce), "cancel")
+    ended = typed_alone(("wallet", "cancel", hold.nonce), "cancel")
     assert ended.code == 0, ended.err
     assert own.cancelled(wallet.address) == [hold.nonce]
     assert "stays counted" in ended.out and "ETH of gas" in ended.err

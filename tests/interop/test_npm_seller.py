@@ -93,6 +93,7 @@ def test_the_command_buys_a_track_from_an_npm_shop_with_one_payment_on_the_chain
     words = [
         "generate", PROMPT, "--model", MODEL, "--duration", str(SECONDS), "--provider", "direct",
         "--api-url", api_url, "--max-price", "1", "--job-id", "k", "--output", str(track), "--json",
+        "--poll-interval", "0.05",
     ]  # fmt: skip
     env = {
         "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "X402_AUDIO_PRIVATE_KEY": wallet.key,

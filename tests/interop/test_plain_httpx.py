@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.interop.chain import LocalChain
-from tests.interop.conftest import HANG_UP_S, Wallet
+from tests.interop.conftest import Wallet, hang_up_on_the_first_payment
 from tests.interop.customer import Customer
 from tests.interop.evidence import books_are_the_chain
 from tests.interop.front import Fault, Front
@@ -38,9 +38,14 @@ class Stranger:
             "auth": auth, "trust_env": False, "timeout": 60, "follow_redirects": True,
         }  # fmt: skip
 
-    def hang_up_soon(self) -> None:
-        """Wait no longer than a second for an answer."""
-        self._how["timeout"] = HANG_UP_S
+    def hang_up_on_the_first_payment(self) -> None:
+        """Its answer is not waited for: whether it is slow or never comes makes no difference here."""
+        hang_up = hang_up_on_the_first_payment()
+
+        async def awaited(request: httpx.Request) -> None:
+            hang_up(request)
+
+        self._how["event_hooks"] = {"request": [awaited if self._awaited else hang_up]}
 
     def buy(self, front: Front) -> httpx.Response:
         url = front.url + "/api/v1/audio/queue"
@@ -85,7 +90,7 @@ def test_what_was_lost_is_fetched_by_the_next_equal_request_with_the_same_paymen
     front = open_front(shop, remembers=True)
     front.break_down(fault)
     if fault == "hang":
-        stranger.hang_up_soon()
+        stranger.hang_up_on_the_first_payment()
     with pytest.raises(httpx.TransportError):
         stranger.buy(front)
     assert stranger.buy(front).json()["status"] == "QUEUED"

@@ -9,6 +9,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final, NoReturn, Protocol
 
 from x402_audio import __version__
@@ -55,6 +56,7 @@ class Commands(Protocol):
     def add_parser(self, name: str, **how: Any) -> Parser: ...
 
 
+@cache
 def build_parser() -> Parser:
     """Every command of this version, with the global flags before and after it."""
     parser = Parser(
