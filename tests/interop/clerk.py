@@ -18,11 +18,15 @@ MADE_UP = "0x" + "ab" * 32
 
 
 class Clerk(Door):
-    """lie: it says "settled" and settles nothing, or settles and names a transaction it made up."""
+    """lie: it says "settled" and settles nothing, or settles and names a transaction it made up.
+
+    hasty: it goes to the facilitator that waits for no block.
+    """
 
     def __init__(self, facilitator: str) -> None:
         super().__init__()
         self.lie: Lie | None = None
+        self.hasty = False
         self._http = httpx.Client(base_url=facilitator, trust_env=False, verify=False, timeout=60)
 
     def answer(self, asked: Asked) -> Told:
@@ -30,8 +34,9 @@ class Clerk(Door):
         if settles and self.lie == "never settled":
             network = json.loads(asked.body)["paymentRequirements"]["network"]
             return _told(200, {"success": True, "transaction": MADE_UP, "network": network, "payer": ""})
+        path = f"/hasty{asked.path}" if self.hasty else asked.path
         headers = {"content-type": "application/json"}
-        answer = self._http.request(asked.method, asked.path, content=asked.body, headers=headers)
+        answer = self._http.request(asked.method, path, content=asked.body, headers=headers)
         told = answer.json()
         if settles and self.lie == "another transaction":
             told["transaction"] = MADE_UP

@@ -39,18 +39,6 @@ class Wallet:
     address: str
 
 
-def open_facilitator(chain: LocalChain, home: Path, gas_key: str, *, patience_s: float = 30) -> Peer:
-    """The official SDK's facilitator on a chain. patience_s: how long it waits for a transaction to be mined."""
-    how = {"GAS_KEY": gas_key, "RPC_URL": chain.url, "PATIENCE_S": str(patience_s)}
-    return Peer(python_module("sdk_facilitator"), home, **how)
-
-
-def open_sdk_shop(facilitator: str, home: Path) -> Peer:
-    """A shop on the official SDK's middleware (version 2)."""
-    how = {"FACILITATOR": facilitator, "PAY_TO": PAYEE, "PRICE": f"${PRICE / 1_000_000}"}
-    return Peer(python_module("sdk_seller"), home, **how)
-
-
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home folder of everything that is started here."""
@@ -96,7 +84,8 @@ def wallet(request: pytest.FixtureRequest, chain: LocalChain, funds: int) -> Wal
 @pytest.fixture(scope="session")
 def facilitator(base: LocalChain, home: Path) -> Iterator[str]:
     """Where the official SDK's facilitator answers; it verifies and settles both versions on the chain."""
-    with open_facilitator(base, home, GAS_KEYS[0]) as running:
+    how = {"GAS_KEYS": " ".join(GAS_KEYS[:2]), "RPC_URL": base.url}
+    with Peer(python_module("sdk_facilitator"), home, **how) as running:
         yield running.url
 
 
@@ -108,15 +97,16 @@ def _one_clerk(facilitator: str) -> Iterator[Clerk]:
 
 @pytest.fixture
 def clerk(_one_clerk: Clerk) -> Iterator[Clerk]:
-    """Who stands between the shops and the facilitator; honest unless the test says otherwise."""
+    """Who stands between the shops and the facilitator; honest and patient unless the test says otherwise."""
     yield _one_clerk
-    _one_clerk.lie = None
+    _one_clerk.lie, _one_clerk.hasty = None, False
 
 
 @pytest.fixture(scope="session")
 def sdk_shop(_one_clerk: Clerk, home: Path) -> Iterator[str]:
     """Where a shop on the official SDK's middleware answers (version 2)."""
-    with open_sdk_shop(_one_clerk.url, home) as running:
+    how = {"FACILITATOR": _one_clerk.url, "PAY_TO": PAYEE, "PRICE": f"${PRICE / 1_000_000}"}
+    with Peer(python_module("sdk_seller"), home, **how) as running:
         yield running.url
 
 

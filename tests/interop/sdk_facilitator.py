@@ -1,7 +1,7 @@
 """A facilitator: the official SDK's, both versions, over HTTP. Verifies and settles on the chain of RPC_URL.
 
-Run in the foreign packages' environment; takes GAS_KEY, RPC_URL and PATIENCE_S (how long it waits for a transaction to
-be mined) from its own.
+Run in the foreign packages' environment; takes RPC_URL and two GAS_KEYS from its own. Under `/hasty` stands a second
+one that gives up at once on a transaction that is not mined.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from x402.schemas.helpers import parse_payment_payload, parse_payment_requiremen
 
 from tests.interop.sdk_server import serve
 
-facilitator = x402FacilitatorSync()
-signer = FacilitatorWeb3Signer(
-    os.environ["GAS_KEY"],
-    os.environ["RPC_URL"],
-    confirmation_timeout_seconds=float(os.environ.get("PATIENCE_S", "30")),
-)
-register_exact_evm_facilitator(facilitator, signer, "eip155:8453")
+HASTE_S = 0.3
+PATIENCE_S = 30.0
 
 
-async def supported() -> JSONResponse:
-    return told(facilitator.get_supported())
+def add_facilitator(app: FastAPI, prefix: str, gas_key: str, patience_s: float) -> None:
+    """patience_s: how long it waits for a transaction to be mined."""
+    facilitator = x402FacilitatorSync()
+    signer = FacilitatorWeb3Signer(gas_key, os.environ["RPC_URL"], confirmation_timeout_seconds=patience_s)
+    register_exact_evm_facilitator(facilitator, signer, "eip155:8453")
 
+    async def supported() -> JSONResponse:
+        return told(facilitator.get_supported())
 
-async def verify(request: Request) -> JSONResponse:
-    return told(await run_in_threadpool(facilitator.verify, *read(await request.json())))
+    async def verify(request: Request) -> JSONResponse:
+        return told(await run_in_threadpool(facilitator.verify, *read(await request.json())))
 
+    async def settle(request: Request) -> JSONResponse:
+        return told(await run_in_threadpool(facilitator.settle, *read(await request.json())))
 
-async def settle(request: Request) -> JSONResponse:
-    return told(await run_in_threadpool(facilitator.settle, *read(await request.json())))
+    app.add_api_route(f"{prefix}/supported", supported, methods=["GET"])
+    app.add_api_route(f"{prefix}/verify", verify, methods=["POST"])
+    app.add_api_route(f"{prefix}/settle", settle, methods=["POST"])
 
 
 def read(body: dict[str, Any]) -> tuple[Any, Any]:
@@ -49,10 +52,9 @@ def told(answer: Any) -> JSONResponse:
     return JSONResponse(answer.model_dump(by_alias=True, exclude_none=True))
 
 
-app = FastAPI()
-app.add_api_route("/supported", supported, methods=["GET"])
-app.add_api_route("/verify", verify, methods=["POST"])
-app.add_api_route("/settle", settle, methods=["POST"])
-
 if __name__ == "__main__":
-    serve(app)
+    patient_key, hasty_key = os.environ["GAS_KEYS"].split()
+    both = FastAPI()
+    add_facilitator(both, "", patient_key, PATIENCE_S)
+    add_facilitator(both, "/hasty", hasty_key, HASTE_S)
+    serve(both)
