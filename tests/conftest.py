@@ -18,9 +18,11 @@ hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f
 settings.register_profile("house", database=None, deadline=None, derandomize=True)
 settings.load_profile("house")
 
-# A shell starts what it runs in the background deaf to Ctrl-C, and so would be every command that a test interrupts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup` and a shell's `&` start what they run deaf to signals, and so would be every command that a test interrupts.
+# These tests stay deaf by a handler of their own, which no program they start inherits.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 OWNER_SETTINGS = ("X402_AUDIO_", "EVM_PRIVATE_KEY", "WALLET_KEY", "VENICE_")
 HERE = Path(__file__).parent
