@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from tests.cli.conftest import Ended, environment
@@ -47,6 +47,14 @@ class Owner:
         out, _ = process.communicate(timeout=PATIENCE_S)
         assert not waiting, f"never asked: {waiting[0][0]!r} in {said.decode()!r}"
         return Ended(process.returncode, out.decode(), said.decode())
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for what other programs do."""
+    end = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

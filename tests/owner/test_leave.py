@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.conftest import BUY, RESUME, CommandLine, Shop, start
 from tests.jobs.stage import OpenStage, usd
-from tests.owner.screen import Owner
+from tests.owner.screen import Owner, until
 from tests.payment.till import KEY as TILL_KEY
 from x402_audio.errors import ApprovalWanted
 from x402_audio.ledger.sqlite import SqliteLedger
@@ -112,12 +112,13 @@ def test_what_nobody_asked_for_cannot_be_approved(direct: Shop, cli: CommandLine
 def test_a_process_that_waits_goes_on_by_itself_once_approved(direct: Shop, cli: CommandLine) -> None:
     assert cli(*JOB).code == 3
     process = start(
-        "resume", "--wait", "--poll-interval", "0.05", "--timeout", "40", "--json", stdin=subprocess.DEVNULL,
+        "resume", "j1", "--wait", "--poll-interval", "0.05", "--timeout", "40", "--json", stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.communicate(timeout=2.5)
+        ledger = own_ledger()
+        until(lambda: ledger.job("j1").epoch >= 2)
+        ledger.close()
         assert direct.counted() == (0, 0)
         assert grant_all() == 1
         out, _ = process.communicate(timeout=40)
@@ -125,7 +126,7 @@ def test_a_process_that_waits_goes_on_by_itself_once_approved(direct: Shop, cli:
         process.kill()
         process.communicate()
     assert process.returncode == 0
-    assert json.loads(out)["result"]["jobs"][0]["state"] == "completed"
+    assert json.loads(out)["result"]["state"] == "completed"
     assert direct.counted() == (1, 1)
 
 
@@ -144,8 +145,16 @@ def test_a_waiting_job_says_so_when_the_waiting_ends(stage: OpenStage) -> None:
         for one in ledger.approvals(states=("wanted",)):
             ledger.grant(one.id)
 
+    began = shop.clock.at
+    assert [type(one.error) for one in shopper.work(timeout=60, until_idle=True)] == []
+    assert shop.clock.at - began < 10, "nobody waits who was not asked to"
     shop.clock.later(30, approve)
-    assert shopper.resume("k", timeout=60, wait_parked=True).completed
+    (outcome,) = shopper.work(timeout=60)
+    assert outcome.track is not None and outcome.track.completed
+    with pytest.raises(ApprovalWanted):
+        shopper.generate(job_id="l", again=True)
+    shop.clock.later(30, approve)
+    assert shopper.resume("l", timeout=60, wait_parked=True).completed
 
 
 def test_a_top_up_and_the_draw_after_it_are_asked_for_one_by_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sqlite3
 import stat
 import sys
@@ -14,6 +15,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from x402_audio.cli.output import Report, money, table
+from x402_audio.cli.records import approval_line, standing
 from x402_audio.cli.stage import Stage
 from x402_audio.cli.wallet_commands import wallet_of
 from x402_audio.errors import ChainError, ClockError, ConfigurationError, X402AudioError
@@ -69,6 +71,8 @@ def _rows(stage: Stage) -> Iterator[Row]:
         yield Row(
             "top-ups", "note", "automatic top-ups are off", "set X402_AUDIO_MAX_TOP_UP or give --max-top-up"
         )
+    if settings.notify_command:
+        yield _notify(settings.notify_command[0])
     yield from _books(settings)
 
 
@@ -169,6 +173,15 @@ def _limits(settings: Settings) -> Row:
     return Row("limits", "green", ", ".join(told))
 
 
+def _notify(program: str) -> Row:
+    """Only the program is named: its arguments may hold a token."""
+    if shutil.which(program) is None:
+        return Row(
+            "notify command", "red", f"{program} is no program found here", "set X402_AUDIO_NOTIFY_COMMAND"
+        )
+    return Row("notify command", "green", program)
+
+
 def _books(settings: Settings) -> Iterator[Row]:
     """Soundness, the brake, what was stopped, and what nobody knows yet."""
     from x402_audio.clock import SystemClock, system_random
@@ -184,11 +197,16 @@ def _books(settings: Settings) -> Iterator[Row]:
         return
     findings, frozen, stopped = ledger.verify(), ledger.frozen(), ledger.suspensions()
     open_holds = ledger.holds(states=("signed",))
+    asked, has_owner = standing(ledger), ledger.has_passphrase()
     ledger.close()
     yield Row("ledger", "red" if findings else "green", f"{len(findings)} things wrong" if findings else ledger.path,
               "x402-audio ledger verify" if findings else "")  # fmt: skip
     yield Row("brake", "red" if frozen else "green", f"frozen: {frozen}" if frozen else "not frozen",
               "on a terminal: x402-audio unfreeze" if frozen else "")  # fmt: skip
+    yield Row("owner", "green" if has_owner else "note", "a passphrase guards what widens spending" if has_owner
+              else "no passphrase is set", "" if has_owner else "on a terminal: x402-audio owner set")  # fmt: skip
+    for one in asked:
+        yield Row("owner", "note", approval_line(one))
     for _, origin, what, why in stopped:
         yield Row("stopped", "red", f"{what} at {origin}: {why}", "x402-audio reconcile")
     yield Row("unknown payments", "red" if open_holds else "green", str(len(open_holds) or "none"),
@@ -205,7 +223,7 @@ def config(stage: Stage) -> Report:
         "NETWORK": settings.network, "RPC_URL": ", ".join(_host(url) for url in settings.rpc_urls),
         "STATE_DIR": str(settings.state_dir), "LEDGER": str(settings.ledger), "LABEL": settings.label,
         "STORE_PROMPTS": "yes" if settings.store_prompts else "no", "PAYEES": ", ".join(sorted(settings.payees)),
-        "HEADER_PROFILE": settings.header_profile,
+        "HEADER_PROFILE": settings.header_profile, "NOTIFY_COMMAND": "".join(settings.notify_command[:1]),
     }  # fmt: skip
     for name in LIMITS:
         limit = limit_named(settings.limits, name)
