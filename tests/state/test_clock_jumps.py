@@ -9,6 +9,7 @@ import pytest
 
 from tests.jobs.stage import OpenStage, Shopper, Stage, WaitingClock, settings_for, usd
 from x402_audio.errors import PaymentUnsettled, X402AudioError
+from x402_audio.jsontext import Json
 from x402_audio.sandbox import FaultRule
 
 HOUR_S = 3600
@@ -148,3 +149,30 @@ def test_a_charge_is_not_overlooked_because_the_books_are_ahead(stage: OpenStage
     report = shopper.reconcile()
     assert (len(report.settled), report.differences) == (1, ())
     assert shop.left() == usd("4.31")
+
+
+def test_silence_of_the_seller_is_not_measured_by_a_clock_that_is_off(stage: OpenStage) -> None:
+    shop = stage(credit=usd("5"))
+    machine = ThisMachine(shop.clock)
+    shopper = customer(shop, machine)
+    shop.faults(*(FaultRule("drop_before", "/audio/queue", nth=nth) for nth in range(1, SENDS)))
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="j1")
+    shop.faults()
+    machine.off = 550
+    shop.clock.wait(1300)  # half an hour by this machine, not by the world
+    early: dict[str, Json] = {"status": 401, "body": {"code": "X402_SIGN_IN_FUTURE_TIMESTAMP"}}
+    for _ in range(2):
+        shop.faults(
+            FaultRule("status", "/x402/transactions", value=early)
+        )  # sign-ins learn the seller's time
+        assert shopper.reconcile().unread == ()
+        shop.clock.wait(70)
+    assert [hold.state for hold in shopper.holds("j1")] == ["signed"]
+    machine.off = 0.0
+    shop.faults()
+    shop.clock.wait(1200)
+    for _ in range(4):
+        shopper.reconcile()
+        shop.clock.wait(70)
+    assert [hold.state for hold in shopper.holds("j1")] == ["void"]

@@ -18,6 +18,7 @@ from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.evidence import Charged, candidates, charges, known_since, top_up_row
+from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
 from x402_audio.payment.prepaid import read_credit, read_ledger
 
 SILENCE_MIN_S: Final = 30 * 60
@@ -177,6 +178,8 @@ def _silence(desk: Desk, hold: Hold, groups: list[Charged], known: frozenset[str
     assert account is not None
     sent = hold.sent_at or hold.created_at
     p80 = (yield from call(lambda: _duration_of(desk, hold))) or 0.0
+    if abs(desk.session.offset_s) > CLOCK_SKEW_MAX_S:
+        return hold  # by a clock that is off nobody can say how long it was silent
     if hold.late_charge or now < hold.valid_before or now < sent + max(SILENCE_MIN_S, SILENCE_RUNS * p80):
         return hold
     if any(group.request_id not in known for group in groups):

@@ -117,10 +117,14 @@ class SellerSession:
         attach(request, dict(secrets))
         return request
 
+    @property
+    def offset_s(self) -> float:
+        """How far the seller's clock is ahead of this machine's, as its refusals of sign-ins showed; 0 when it agreed."""
+        return self._offset_s if self._clock.now() < self._offset_until else 0.0
+
     def token(self) -> SignInToken:
         """A fresh token, by the seller's clock where it was learned; it serves one request."""
-        now = self._clock.now()
-        issued_at = int(now + (self._offset_s if now < self._offset_until else 0.0))
+        issued_at = int(self._clock.now() + self.offset_s)
         return SignInToken(self._random(16).hex(), issued_at, issued_at + SIGN_IN_LIFETIME_S)
 
     def sign_in(self, uri: str, token: SignInToken) -> Secret:
