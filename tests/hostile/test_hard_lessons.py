@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -368,6 +370,32 @@ def test_lesson_6_deep_json_after_the_payment_ends_no_process(tmp_path: Path) ->
             victim.generate()
         assert caught.value.exit_code in (8, 9) and victim.signed == 1
         assert len(crook.payments) > 1 and len(set(crook.payments)) == 1
+
+
+SWOLLEN: dict[str, Callable[[], bytes]] = {
+    "unpacks to 64 MB": lambda: reply(200, zlib.compress(bytes(64 << 20), wbits=31), {"content-encoding": "gzip"}),
+    "a header of 2 MB": lambda: reply(200, {"queue_id": "x"}, {"x-long": "y" * 2_000_000}),
+    "a receipt of 200 KB": lambda: reply(200, b"{", {"payment-response": "y" * 200_000}),
+    "a thousand headers": lambda: reply(200, b"{", {f"x-{number}": "y" * 200 for number in range(1_000)}),
+    "a body of 40 MB": lambda: reply(200, b'{"queue_id":"' + b"z" * 40_000_000 + b'"}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWOLLEN)
+def test_lesson_6_a_swollen_answer_to_a_payment_is_bounded(name: str, tmp_path: Path) -> None:
+    """Decoded sizes and headers; the time an answer takes is bounded in `test_bounds.py`."""
+    with sold_by_a_crook(tmp_path) as (crook, victim):
+        swollen = SWOLLEN[name]()
+        crook.insists("paid", lambda _: swollen)
+        tracemalloc.start()
+        try:
+            with pytest.raises(X402AudioError) as caught:
+                victim.generate()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert caught.value.exit_code in (8, 9) and peak < 32 << 20
+        assert victim.signed == 1 and len(set(crook.payments)) == 1
 
 
 def test_lesson_6_signing_leaves_the_recursion_limit_alone() -> None:

@@ -155,7 +155,7 @@ def test_every_member_of_an_answer_may_be_anything(name: str) -> None:
     target = TARGETS[name]
     for seed in target.seeds[:2]:
         head, separator, body = seed.rpartition(b"\n\n")
-        if body[:1] == b"{" and b"\n" not in body:
+        if body[:1] == b"{" and b"\n" not in body and len(body) < 6_000:
             for changed in _each_made_odd(body):
                 target.try_out(head + separator + changed)
 
