@@ -100,7 +100,7 @@ class Customer:
             http = stack.enter_context(stranger(signer, buyer.client.ledger, clock))
             first = second = partial(_bought_by_post, http, api_url)
         else:
-            first = partial(_bought_by_job, buyer, state / "track.wav")
+            first = partial(_bought_by_job, buyer, state.with_suffix(".wav"))
             second = partial(_bought_by_resuming, buyer)
         outcome.signed = signer.authorizations
         outcome.first = _ended(first)
