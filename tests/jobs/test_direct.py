@@ -128,6 +128,28 @@ def test_dropped_for_ever_is_unknown_until_the_chain_speaks(stage: OpenStage, mo
 
 
 @BOTH
+def test_what_reconcile_settled_is_still_asked_for_with_the_same_authorization(
+    stage: OpenStage, mode: str
+) -> None:
+    """The track is paid: while the authorization is valid its seller may be shown it again."""
+    rules = [FaultRule("drop_after", "/audio/queue", nth=nth) for nth in range(2, 9)]
+    signer = CountingSigner()
+    shop = stage(*rules, mode=mode)
+    shopper = shop.shopper(signer=signer, RPC_URL=shop.server.rpc_url)
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="k")
+    shop.faults()
+    report = shopper.reconcile()
+    (hold,) = shopper.holds("k")
+    assert (report.settled, hold.state, hold.delivered_at) == ((hold.id,), "settled", None)
+    assert shopper.resume("k").completed
+    assert len({one.nonce for one in signer.authorizations}) == len(shop.payments) == len(shop.jobs) == 1
+    (hold,) = shopper.holds("k")
+    assert hold.delivered_at is not None
+    assert shopper.client.ledger.verify() == []
+
+
+@BOTH
 def test_unused_at_a_finalized_block_past_its_end_a_new_nonce_may_be_made(
     stage: OpenStage, mode: str
 ) -> None:

@@ -26,7 +26,7 @@ from x402_audio.errors import (
     PaymentRejected,
     PaymentUnsettled,
 )
-from x402_audio.ledger.book import Limit
+from x402_audio.ledger.book import Hold, Limit
 from x402_audio.money import Usdc
 from x402_audio.payment.auth import X402Auth, receipt_of
 from x402_audio.payment.policy import PaymentPolicy
@@ -296,14 +296,36 @@ def test_a_payment_too_old_to_be_sent_is_not_sent_and_not_replaced(open_till: Op
     assert (len(till.nonces), len(till.porter.values(QUEUE)), till.states()) == (1, 1, ["signed"])
 
 
-def test_what_the_chain_settled_and_nobody_answered_is_bought_no_second_time(open_till: OpenTill) -> None:
-    """Reconcile found the transfer; the track never came. Another name is another purchase."""
-    till = open_till("direct-v2")
+def _settled_unanswered(till: Till) -> Hold:
+    """Reconcile found the transfer; the track never came."""
     till.faults(*(FaultRule("status_after", QUEUE, nth=nth, value=500) for nth in range(2, 20)))
     with pytest.raises(PaymentUnsettled) as unknown:
         till.buy()
     till.faults()
-    till.ledger.settle(unknown.value.hold_id, evidence="the chain", transaction="0xabc", delivered=False)
+    return till.ledger.settle(
+        unknown.value.hold_id, evidence="the chain", transaction="0xabc", delivered=False
+    )
+
+
+@VERSIONS
+def test_what_the_chain_settled_and_nobody_answered_is_shown_again_while_it_is_valid(
+    open_till: OpenTill, mode: str
+) -> None:
+    till = open_till(mode)
+    hold = _settled_unanswered(till)
+    assert till.buy().status_code == 200
+    assert (len(till.nonces), len(till.payments), len(set(till.porter.values(QUEUE)))) == (1, 1, 1)
+    assert till.ledger.hold(hold.id).delivered_at is not None
+    till.buy()
+    assert len(till.payments) == 2, "answered is answered: an equal request buys anew"
+    assert till.ledger.verify() == []
+
+
+def test_what_the_chain_settled_and_nobody_answered_is_bought_no_second_time(open_till: OpenTill) -> None:
+    """Another name is another purchase."""
+    till = open_till("direct-v2")
+    _settled_unanswered(till)
+    till.clock.at += 300
     asked = len(till.books["requests"])
     with pytest.raises(PaymentRefused, match="0xabc") as refused:
         till.buy()

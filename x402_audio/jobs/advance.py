@@ -505,7 +505,11 @@ def take_up_unknown(
             valid_before=waiting.valid_before,
         )  # fmt: skip
     settled = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",)))
-    if any(hold.kind == "direct" for hold in settled):
+    direct = [hold for hold in settled if hold.kind == "direct"]
+    if resend and desk.payer is not None and any(map(desk.payer.owed, direct)):
+        why = "a witness settled it and nobody answered: the same payment is shown again"
+        return (yield from _move(desk, job, job.resume_state or "quoted", why=why))
+    if direct:
         raise JobFailed(
             f"{job.id} was paid (the chain says so), but no track was handed over",
             job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",

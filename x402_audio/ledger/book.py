@@ -396,7 +396,7 @@ class Ledger(Protocol):
         """The purchase's live hold that was not delivered yet."""
 
     def unanswered(self, wallet: str, purchase: str) -> Hold | None:
-        """The hold of a purchase that belongs to no job and was not answered: live, or moved without an answer.
+        """The purchase's hold that was not answered: live, or moved without an answer.
 
         While it is live `reserve` adopts it, and buys nothing beside what moved.
         """

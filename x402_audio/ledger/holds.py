@@ -35,8 +35,8 @@ AMOUNT_MAX: Final = 10**15
 _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
 _OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
 _UNANSWERED: Final = (
-    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND job_id IS NULL AND kind <> 'topup'"
-    " AND (state IN ('reserved', 'signed') OR (state IN ('settled', 'presumed') AND refunded < amount))"
+    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND state <> 'void' AND kind <> 'topup'"
+    " AND (state IN ('reserved', 'signed') OR refunded < amount)"
     " ORDER BY state IN ('reserved', 'signed') DESC LIMIT 1"
 )
 _BLOCKING: Final = (
@@ -134,11 +134,12 @@ class HoldVerbs:
         raise _as_frozen(frozen)
 
     def resend(self, hold_id: str) -> Hold:
-        """See `Ledger.resend`. Refused while frozen (Frozen; the hold stays)."""
+        """See `Ledger.resend`. Refused while frozen (Frozen; the hold stays), but for what moved already."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
-            _must_be(before, "signed")
-            refuse_frozen(tx, moved=True)
+            if before.state != "settled" or before.delivered_at is not None:
+                _must_be(before, "signed")
+                refuse_frozen(tx, moved=True)
             return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
 
     def rewrap(self, hold_id: str, envelope: str, header: bytes) -> Hold:
@@ -163,11 +164,7 @@ class HoldVerbs:
     def deliver(self, hold_id: str, why: str) -> Hold:
         """See `Ledger.deliver`. A second time changes nothing."""
         with self._database.transaction() as tx:
-            before = hold_in(tx, hold_id)
-            if before.delivered_at is not None:
-                return before
-            _must_be(before, "signed", "settled", "presumed")
-            return _change(tx, before, replace(before, delivered_at=tx.now), why=why)
+            return deliver_in(tx, hold_in(tx, hold_id), why)
 
     def settle(
         self,
@@ -330,6 +327,14 @@ def settle_in(
         delivered_at=before.delivered_at or (tx.now if served else None),
     )
     return _end(tx, before, "settled", evidence=evidence, known=known)
+
+
+def deliver_in(tx: Transaction, before: Hold, why: str) -> Hold:
+    """Note that what was paid was answered; once."""
+    if before.delivered_at is not None:
+        return before
+    _must_be(before, "signed", "settled", "presumed")
+    return _change(tx, before, replace(before, delivered_at=tx.now), why=why)
 
 
 def blocking_hold(tx: Transaction, job_id: str) -> Hold | None:

@@ -13,7 +13,7 @@ from x402_audio.errors import AlreadyResolved, JobConflict, JobTakenOver, Ledger
 from x402_audio.ledger.book import ENDED_JOBS, JobRecord, JobState, NewJob
 from x402_audio.ledger.chain_of_events import digest, plain
 from x402_audio.ledger.database import Database, Transaction
-from x402_audio.ledger.holds import blocking_hold, hold_in, settle_in
+from x402_audio.ledger.holds import blocking_hold, deliver_in, hold_in, settle_in
 from x402_audio.ledger.owner import owner_is_dead
 from x402_audio.ledger.rows import JOB_COLUMNS, SELECT_JOB, insert_into, job_from, update_by_id
 
@@ -191,6 +191,8 @@ class JobVerbs:
                 settle_in(
                     tx, hold, evidence=evidence, transaction=transaction, charge_id=charge_id, delivered=True
                 )
+            else:
+                deliver_in(tx, hold, evidence)
             by_whom = "" if epoch in (None, job.epoch) else " (brought by an earlier owner)"
             return _write(tx, job, {
                 "state": "queued", "queue_id": queue_id, "due": due, "queued_at": tx.now, "parked_reason": None,

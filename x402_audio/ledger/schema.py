@@ -236,7 +236,7 @@ CREATE TABLE sized (
     size TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX sized_alike ON sized (origin, model, size);
-CREATE INDEX hold_unanswered ON hold (wallet, purchase) WHERE delivered_at IS NULL AND job_id IS NULL;
+CREATE INDEX hold_unanswered ON hold (wallet, purchase) WHERE delivered_at IS NULL AND state <> 'void';
 CREATE TABLE mark (
     purse TEXT NOT NULL,
     scope TEXT NOT NULL,

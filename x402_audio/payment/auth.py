@@ -287,7 +287,7 @@ class X402Auth(httpx.Auth):
         opened = yield from self._payer.books(partial(self._ledger.unanswered, self._payer.wallet, identity))
         if opened is None:
             return None
-        if opened.state not in LIVE:
+        if opened.state not in LIVE and not self._payer.owed(opened):
             raise paid_unanswered(opened)
         then, now = httpx.URL(opened.resource), request.url
         same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))

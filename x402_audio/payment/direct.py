@@ -14,8 +14,8 @@ from functools import partial
 import httpx
 
 from x402_audio.flow import Flow, call
-from x402_audio.ledger.book import Hold, Limit
-from x402_audio.payment.pay import Payer, Purchase, any_answer
+from x402_audio.ledger.book import LIVE, Hold, Limit
+from x402_audio.payment.pay import Payer, Purchase, any_answer, unsettled
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.payment.session import SellerSession, body_of, unreachable
 from x402_audio.providers.provider import Ask
@@ -57,7 +57,9 @@ def buy_direct(
     )  # fmt: skip
     slot = yield from session.take_slot()
     try:
-        opened = yield from call(lambda: payer.ledger.open_hold(payer.wallet, identity))
+        opened = yield from call(lambda: payer.ledger.unanswered(payer.wallet, identity))
+        if opened is not None and opened.state not in LIVE and not payer.owed(opened):
+            raise unsettled(opened, "it was paid and not answered, and is too old to be shown again")
         hold = yield from payer.still_fit(opened)
         if hold is None:
             try:

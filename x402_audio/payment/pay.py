@@ -247,9 +247,14 @@ class Payer:
         )
         return None
 
+    def owed(self, hold: Hold) -> bool:
+        """Whether a direct payment that a witness settled, and nobody answered, may still be shown to its seller."""
+        fits = self._clock.now() < hold.valid_before - RESEND_MARGIN_S
+        return hold.kind == "direct" and hold.state == "settled" and hold.delivered_at is None and fits
+
     def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
         """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late."""
-        if hold.state == "signed":
+        if hold.state in ("signed", "settled"):
             if self._clock.now() >= hold.valid_before - RESEND_MARGIN_S:
                 raise unsettled(hold, "the signed payment is too close to its end to be sent again")
             yield from call(lambda: self.ledger.resend(hold.id))
@@ -302,7 +307,9 @@ class Payer:
         for attempt in range(1, SENDS_MAX + 1):
             yield from turn()
             name, secret = yield from self.leave(hold)
-            hold = replace(hold, state="signed", sends=hold.sends + 1)
+            hold = replace(
+                hold, state="settled" if hold.state == "settled" else "signed", sends=hold.sends + 1
+            )
             self._tell(hold)
             try:
                 response = yield from send({name: secret})
@@ -328,6 +335,10 @@ class Payer:
     def conclude(self, hold: Hold, response: httpx.Response) -> Flow[Hold]:
         """Book a delivered answer: settled with the seller's proof, or served and still to be proven."""
         moved = proof_in(hold, response)
+        if hold.state == "settled":
+            return (
+                yield from self.books(partial(self.ledger.deliver, hold.id, "answered after it was settled"))
+            )
         if moved is not None:
             settle = partial(self.ledger.settle, hold.id, transaction=moved)
             hold = yield from self.books(partial(settle, evidence="seller's settlement response"))
@@ -367,7 +378,8 @@ def proof_in(hold: Hold, response: httpx.Response) -> str | None:
 def unsettled(hold: Hold, why: str) -> PaymentUnsettled:
     """The typed end of a payment whose outcome nobody knows."""
     return PaymentUnsettled(
-        f"{why}; {hold.amount} to {hold.pay_to} may have moved",
+        f"{why}; {hold.amount} to {hold.pay_to} {'moved' if hold.state == 'settled' else 'may have moved'}",
+        money_moved="yes" if hold.state == "settled" else "unknown",
         hold_id=hold.id,
         nonce=hold.nonce,
         valid_before=hold.valid_before,
@@ -379,7 +391,9 @@ def rejected(hold: Hold, response: httpx.Response) -> PaymentRejected:
     reason = _said_why(response) or f"HTTP {response.status_code}"
     printable = "".join(c for c in reason if c.isprintable())[:80]
     return PaymentRejected(
-        f"the seller declined the payment of {hold.amount} ({printable}); the signature stays usable until it expires",
+        f"the seller declined the payment of {hold.amount} ({printable}); "
+        + ("it moved already" if hold.state == "settled" else "the signature stays usable until it expires"),
+        money_moved="yes" if hold.state == "settled" else "unknown",
         error_reason=printable,
         hold_id=hold.id,
         nonce=hold.nonce,
