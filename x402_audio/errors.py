@@ -265,6 +265,7 @@ class JobTakenOver(JobError):
     """Another process advances this job now."""
 
     money_moved: MoneyMoved = "unknown"
+    next_step = "wait for the other program, then: x402-audio resume ID; under another key it would be bought twice"
     exit_code: ClassVar[int] = 10
 
 
