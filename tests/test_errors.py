@@ -49,7 +49,7 @@ def test_every_kind_answers_the_four_questions(kind: type[X402AudioError]) -> No
 def test_every_kind_that_stands_alone_says_what_to_do_next(kind: type[X402AudioError]) -> None:
     """Of the others the one who raises it says so: a job's next step names the job."""
     told_by_the_raiser = {
-        "OpenJobExists", "JobError", "JobFailed", "JobExpired", "JobTimedOut", "JobParked", "JobUndecided",
+        "OpenJobExists", "JobError", "JobFailed", "JobTimedOut", "JobParked", "JobUndecided",
     }  # fmt: skip
     own = kind.next_step
     assert own or kind.__name__ in told_by_the_raiser

@@ -247,6 +247,7 @@ class JobFailed(JobError):
 
 
 class JobExpired(JobError):
+    next_step = "the seller keeps no copy any more; ask it for the money, and run: x402-audio reconcile"
     owner: Owner = "human"
     retry: Retry = "never"
 
@@ -265,7 +266,9 @@ class JobTakenOver(JobError):
     """Another process advances this job now."""
 
     money_moved: MoneyMoved = "unknown"
-    next_step = "wait for the other program, then: x402-audio resume ID; under another key it would be bought twice"
+    next_step = (
+        "wait for the other program, then: x402-audio resume ID; under another key it would be bought twice"
+    )
     exit_code: ClassVar[int] = 10
 
 
