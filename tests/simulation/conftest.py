@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.report import Tally
 
 TALLY = pytest.StashKey[Tally]()
@@ -32,3 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("mutants of the simulation")
         for line in killed:
             terminalreporter.write_line(line)
+        left = sorted(set(MUTANTS) - {line.removeprefix("killed: ").partition(" (")[0] for line in killed})
+        terminalreporter.write_line(
+            f"not killed: {', '.join(left)}" if left else f"all {len(killed)} mutants killed"
+        )

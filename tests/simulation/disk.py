@@ -1,13 +1,14 @@
 """A downloads folder that forgets what was not synced, beneath the very calls `jobs/download.py` makes.
 
 The files are real; what a power cut would leave of them is kept beside: contents as of the last fsync of the file,
-names as of the last fsync of the folder. The ledger's own file is real SQLite: a cut returns it to its last commit
-(that its commits are synced is read from its settings by the judge, and from system calls by tests/kill).
+names as of the last fsync of the folder. The ledger's own file is real SQLite, and a cut returns it to the last commit
+that its connection was told to sync (that SQLite then does sync is read from system calls in tests/kill).
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -94,3 +95,32 @@ class Disk:
             path.write_bytes(data)
             self._names[name] = path.stat().st_ino
             self._contents[path.stat().st_ino] = data
+
+
+class BooksDisk:
+    """The ledger's file on the same disk: a commit that was not synced is gone after a power cut.
+
+    forgets: whether a cut will come at all; without one nothing needs to be remembered.
+    """
+
+    SYNCED = 2
+    """`PRAGMA synchronous`: FULL. Below it SQLite leaves the moment of writing to the system."""
+
+    def __init__(self, path: Path, *, forgets: bool) -> None:
+        self.path = path
+        self._forgets = forgets
+        self._safe = path.read_bytes() if forgets else b""
+
+    def committed(self, connection: sqlite3.Connection | None) -> None:
+        """A transaction has ended on that connection."""
+        if self._forgets and connection is not None:
+            (level,) = connection.execute("PRAGMA synchronous").fetchone()
+            if level >= self.SYNCED:
+                self._safe = self.path.read_bytes()
+
+    def cut(self) -> None:
+        """The power fails: what stands is the last synced state."""
+        if self._forgets:
+            self.path.write_bytes(self._safe)
+            for suffix in ("-journal", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)

@@ -103,6 +103,7 @@ class Process:
     error: BaseException | None = None
     killed: bool = False
     where: str = ""
+    inner: Generator[Step, Any, object] | None = None
     _streams: dict[int, Iterator[bytes]] = field(default_factory=dict)
 
     @property
@@ -147,7 +148,7 @@ class Process:
 
     def _ask(self, step: Step) -> None:
         self.steps += 1
-        self.where = _where(self.flow)
+        self.where = _where(self.inner or self.flow)
         pause = self.machine.misfortune.stall()
         if isinstance(step, Sleep):
             self.machine.timeline.later(step.seconds + TINY_S, lambda: self._give(None))

@@ -5,6 +5,7 @@ Only decides; the driver kills, the network loses. `calm` ends all misfortune, s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, Protocol
@@ -12,6 +13,9 @@ from typing import Literal, Protocol
 from tests.simulation.plan import FATES, Plan
 
 When = Literal["before", "after", "at"]
+
+KILLS = ("killed before", "killed at", "killed after", "power cut before", "power cut at", "power cut after")
+"""Before or after a step's effect, or at the first commit, sync or rename inside it."""
 
 
 class Misfortune(Protocol):
@@ -55,7 +59,7 @@ class Dice:
         return self.dice.choice((1.0, 30.0, 150.0, 300.0, 700.0))
 
     def latency(self) -> float:
-        return 0.02 if self.quiet else self.dice.choice((0.005, 0.05, 0.5, 2.0))
+        return 0.02 if self.quiet or self.plan.crowd else self.dice.choice((0.005, 0.05, 0.5, 2.0))
 
     def fate(self, step: int, path: str) -> str:
         if self.quiet or self.faults_left == 0 or self.dice.random() >= self.plan.trouble:
@@ -69,15 +73,21 @@ class Dice:
 
 @dataclass
 class Ordered:
-    """Exactly one misfortune: at a step of the first process, counted from 0. `fault` is a fate, or a way to be killed."""
+    """Exactly one misfortune, at one step of the first process: a fate of its request, or one of KILLS."""
 
     step: int
     fault: str
     happened: bool = False
     quiet: bool = False
+    power_cut: Callable[[], None] = lambda: None
 
     def kills(self, when: When, step: int) -> bool:
-        return self._strikes(step, f"killed {when}")
+        if self.fault not in KILLS or not self.fault.endswith(when):
+            return False
+        struck = self._strikes(step)
+        if struck and self.fault.startswith("power"):
+            self.power_cut()
+        return struck
 
     def stall(self) -> float:
         return 0.001
@@ -86,13 +96,13 @@ class Ordered:
         return 0.02
 
     def fate(self, step: int, path: str) -> str:
-        return self.fault if self._strikes(step, self.fault) and self.fault in FATES else ""
+        return self.fault if self.fault in FATES and self._strikes(step) else ""
 
     def calm(self) -> None:
         self.quiet = True
 
-    def _strikes(self, step: int, what: str) -> bool:
-        if self.quiet or self.happened or step != self.step or what != self.fault:
+    def _strikes(self, step: int) -> bool:
+        if self.quiet or self.happened or step != self.step:
             return False
         self.happened = True
         return True

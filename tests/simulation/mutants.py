@@ -208,13 +208,15 @@ def second_top_up_for_one_job() -> Patches:
 
 
 def top_ups_not_suspended() -> Patches:
+    """Neither the suspension nor the look for a top-up that was paid and never shown."""
     suspend = OwnerActs.suspend
 
     def broken(self: OwnerActs, wallet: str, origin: str, what: Any, why: str) -> None:
         if what != "top-ups":
             suspend(self, wallet, origin, what, why)
 
-    return [(OwnerActs, "suspend", broken)]
+    nowhere = f"{holds._TOPUP_NOT_SHOWN} AND 0"
+    return [(OwnerActs, "suspend", broken), (holds, "_TOPUP_NOT_SHOWN", nowhere)]
 
 
 def body_digest_forgotten() -> Patches:
@@ -269,17 +271,18 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "a new sign-in header while unknown": Mutant(new_sign_in_while_unknown, ("I6", "P2"), _draws),
     "a hold freed by time": Mutant(
-        freed_by_time, ("5",), lambda plan: _pays(plan) and (plan.trouble > 0.1 or plan.lie == "takes the money later")
+        freed_by_time, ("witness", "P2"), lambda plan: _pays(plan) and (plan.trouble > 0.1 or plan.lie == "takes the money later")
     ),
     "a hold freed by a status code": Mutant(
-        freed_by_status, ("5",), lambda plan: plan.lie in ("says 402 though paid", "takes the money later")
+        freed_by_status, ("witness", "P2"), lambda plan: plan.lie in ("says 402 though paid", "takes the money later")
     ),
     "a hold freed by the seller's word": Mutant(
-        freed_by_the_sellers_word, ("5",), lambda plan: plan.kind == "credit" and plan.trouble > 0.1
+        freed_by_the_sellers_word, ("witness", "P2"),
+        lambda plan: _tops_up(plan) and plan.lie == "late top-up" and plan.chain == "none",
     ),
     "a limit checked outside the lock": Mutant(
-        limit_checked_outside_the_lock, ("P1",),
-        lambda plan: plan.jobs > 1 and plan.max_per_hour != "100" and not plan.lie and plan.clock_error_s == 0,
+        limit_checked_outside_the_lock, ("P1", "I3"),
+        lambda plan: plan.crowd and plan.max_per_hour in ("0.69", "1.40"),
     ),
     "a nonce committed after signing": Mutant(nonce_committed_after_signing, ("I6",), _pays),
     "a file completed before it is saved": Mutant(
@@ -290,14 +293,14 @@ MUTANTS: Mapping[str, Mutant] = {
         second_top_up_for_one_job, ("P2",), lambda plan: _tops_up(plan) and plan.foreign_draws
     ),
     "top-ups not suspended": Mutant(
-        top_ups_not_suspended, ("3.2",),
+        top_ups_not_suspended, ("top-ups",),
         lambda plan: _tops_up(plan) and plan.lie == "never credits" and plan.jobs > 1,
     ),
     "the body digest forgotten": Mutant(
         body_digest_forgotten, ("P2",), lambda plan: plan.stranger and plan.trouble > 0.1
     ),
     "a draw resent without counting": Mutant(
-        resent_without_counting, ("5",), lambda plan: plan.credit and plan.trouble > 0.3
+        resent_without_counting, ("witness", "P2"), lambda plan: plan.credit and plan.trouble > 0.3
     ),
 }  # fmt: skip
 

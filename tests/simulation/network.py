@@ -62,9 +62,9 @@ class Network:
         self.leaving(process, letter)
         fate = self.misfortune.fate(process.steps, letter.path)
         if fate:
-            self.trace.reach(fate, f"{letter.method} {_route(letter)}")
+            self.trace.reach(fate, f"{letter.method} {letter.route}")
         said = f" [{fate}]" if fate else ""
-        self.trace.say(self.timeline.at, process.name, f"sends {letter.method} {_route(letter)}{said}")
+        self.trace.say(self.timeline.at, process.name, f"sends {letter.method} {letter.route}{said}")
         timeout = request.extensions.get("timeout", {}).get("read") or READ_TIMEOUT_S
 
         def give(answer: Answer | Exception, *, breaks: bool = False) -> None:
@@ -164,7 +164,3 @@ def _received(step: Send, answer: Answer, *, breaks: bool, strict: bool) -> obje
         except httpx.TransportError as error:
             return error
     return response
-
-
-def _route(letter: Letter) -> str:
-    return letter.path.removeprefix("/api/v1").partition("/0x")[0]

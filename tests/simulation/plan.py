@@ -53,6 +53,8 @@ class Plan:
     max_per_hour: str = "100"
     max_top_up: str = "5"
     max_top_up_day: str = "20"
+    max_total: str = ""
+    crowd: bool = False
     foreign_draws: bool = False
     clock_error_s: float = 0.0
     opaque_owners: bool = False
@@ -97,4 +99,8 @@ def plan_of(seed: int) -> Plan:
         plan = replace(plan, max_per_hour=dice.choice(("0.69", "1.40", "0.50")))
     if dice.random() < 0.08:
         plan = replace(plan, clock_error_s=dice.choice((-400.0, -30.0, 30.0, 400.0)))
+    if dice.random() < 0.1:
+        plan = replace(plan, max_total=dice.choice(("0.70", "1.40", "5.50")))
+    if dice.random() < 0.1:  # everybody at the same instant over equally fast lines, and too little for all
+        plan = replace(plan, crowd=True, jobs=3, max_per_hour=dice.choice(("0.69", "1.40", "100")))
     return plan

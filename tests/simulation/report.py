@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.simulation.promises import RULES
 from tests.simulation.verdict import Verdict
 
 
@@ -17,11 +18,13 @@ class Tally:
     wrong: list[Verdict] = field(default_factory=list)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
         self.worlds += 1
         self.reached += verdict.reached
         self.ends += verdict.ends
+        self.asked += verdict.asked
         if verdict.violations:
             self.wrong.append(verdict)
 
@@ -41,4 +44,5 @@ class Tally:
         yield f"{self.worlds} worlds, {len(self.wrong)} of them wrong"
         yield f"{len(self.crash_points)} distinct crash points reached, {kills} kills"
         yield f"{len(self.faults)} distinct faults of a place reached, {befell} times"
+        yield "rules looked at: " + ", ".join(f"{rule} {self.asked[rule]}" for rule in RULES)
         yield "how jobs ended: " + ", ".join(f"{state} {number}" for state, number in self.ends.most_common())

@@ -47,6 +47,11 @@ class Letter:
     def path(self) -> str:
         return urlsplit(self.url).path
 
+    @property
+    def route(self) -> str:
+        """The path within the API, without anybody's address."""
+        return self.path.removeprefix("/api/v1").partition("/0x")[0]
+
     def header(self, *names: str) -> str:
         return next((value for name, value in self.headers if name.lower() in names), "")
 
@@ -74,7 +79,7 @@ class Door:
         self._dice = dice
         self.lie = plan.lie
         self.seller = SandboxSeller(
-            mode=mode, clock=timeline, random=dice.randbytes, job_seconds=dice.choice((0.5, 4.0, 40.0)),
+            mode=mode, clock=timeline, random=dice.randbytes, job_seconds=dice.choice((0.5, 4.0, 40.0, 700.0) if plan.lie == "charges at the end" else (0.5, 4.0, 40.0)),
             starting_credit=FUNDS[plan.funds] if plan.credit else ZERO,
             charge_when="end" if plan.lie == "charges at the end" else "queue",
         )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.plan import FATES
+from tests.simulation.promises import RULES
 from tests.simulation.report import Tally
 from tests.simulation.verdict import simulate
 
@@ -17,6 +19,13 @@ def test_in_no_simulated_world_is_money_lost_doubled_or_unnamed(first: int, tall
         verdict = simulate(seed)
         tally.add(verdict)
         assert not verdict.violations, str(verdict)
+
+
+def test_these_worlds_had_the_judge_look_at_every_rule(tally: Tally) -> None:
+    """A rule nobody looks at would hold in every world."""
+    assert tally.worlds >= WORLDS
+    assert {rule for rule in RULES if not tally.asked[rule]} == set()
+    assert set(FATES) | {"power cut"} <= {what for what, _ in tally.faults}
 
 
 @pytest.mark.parametrize("seed", [3, 22, 53])

@@ -12,7 +12,7 @@ from tests.simulation.world import World, open_world
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one world. `reached` counts (what befell, where); `ends` the states of its jobs."""
+    """What came of one world. `reached` counts (what befell, where); `ends` the states of its jobs, `asked` the judge's looks at each rule."""
 
     seed: int
     mutant: str
@@ -21,6 +21,7 @@ class Verdict:
     lines: tuple[str, ...]
     reached: Counter[tuple[str, str]]
     ends: Counter[str]
+    asked: Counter[str]
 
     @property
     def command(self) -> str:
@@ -42,7 +43,7 @@ def simulate(seed: int, mutant: str = "") -> Verdict:
         live(world)
         return Verdict(
             seed, mutant, tuple(world.violations), world.trace.digest(), tuple(world.trace.lines),
-            world.trace.reached, Counter(world.judge.ends()),
+            world.trace.reached, Counter(world.judge.ends()), world.judge.case.asked,
         )  # fmt: skip
 
 

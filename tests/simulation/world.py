@@ -10,90 +10,39 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 import httpx
 
 from tests.simulation.chain import Nodes
-from tests.simulation.disk import Disk
+from tests.simulation.disk import BooksDisk, Disk
 from tests.simulation.driver import Machine, Process
-from tests.simulation.judge import Judge, WatchedSigner
+from tests.simulation.judge import Judge
 from tests.simulation.misfortune import Dice, Misfortune
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan
+from tests.simulation.programs import KEY, Programs
 from tests.simulation.sellers import API_URL, MODEL, SECONDS, Door, Letter
 from tests.simulation.timeline import MachineClock, Timeline
 from tests.simulation.trace import Trace
-from x402_audio.errors import X402AudioError
 from x402_audio.flow import Flow
-from x402_audio.jobs.desk import Desk, JobOptions
-from x402_audio.ledger.book import ENDED_JOBS, Limit
-from x402_audio.ledger.rates import Rates
+from x402_audio.ledger.book import ENDED_JOBS
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice
-from x402_audio.payment.auth import Prepaid, X402Auth
-from x402_audio.payment.policy import PaymentPolicy
-from x402_audio.payment.session import SellerSession
-from x402_audio.settings import Settings, load_settings
 from x402_audio.verbs import Verbs
-from x402_audio.wiring import SellerKind, Wiring
 
-KEY = "0x" + "5a" * 32
 PROMPT = "Warm indie folk, 120 BPM"
 STORM_S = 4 * 3600.0
 STEPS_MAX = 20_000
 PROCESSES_MAX = 14
 HEALING_ROUNDS = 6
 HEALING_PAUSE_S = 25 * 60.0
-
-
-class Slots:
-    """Places for requests in flight, without a file: courtesy among the processes of one machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._taken: dict[str, tuple[str, str]] = {}
-        self._given = 0
-
-    def take(self, wallet: str, route: str, per_minute: float, burst: int, /) -> float:
-        return 0.0
-
-    def push_back(self, wallet: str, route: str, seconds: float, /) -> None:
-        return
-
-    def note_error(self, wallet: str, /) -> None:
-        return
-
-    def error_budget_wait(self, wallet: str, /) -> float:
-        return 0.0
-
-    def slot(self, wallet: str, limit: int, lease_s: float, /) -> str | None:
-        alive = self._machine.alive
-        self._taken = {token: entry for token, entry in self._taken.items() if entry[1] in alive}
-        if sum(entry[0] == wallet for entry in self._taken.values()) >= limit:
-            return None
-        self._given += 1
-        token = f"slot {self._given}"
-        self._taken[token] = (wallet, self._machine.this_owner())
-        return token
-
-    def release(self, token: str, /) -> None:
-        self._taken.pop(token, None)
-
-
-class ProcessWiring(Wiring):
-    """The product's own wiring in one simulated process: its threads are not those of another process."""
-
-    place = ""
-
-    def desk(self, kind: SellerKind, session: SellerSession, options: JobOptions) -> Desk:
-        return replace(super().desk(kind, session, options), place=self.place)
 
 
 @dataclass
@@ -116,7 +65,6 @@ class World:
     timeline: Timeline = field(default_factory=Timeline)
     customers: list[Customer] = field(default_factory=list)
     healed: bool = False
-    _programs: int = 0
 
     def __post_init__(self) -> None:
         plan, dice = self.plan, self.dice
@@ -125,6 +73,7 @@ class World:
         (self.root / "state").mkdir(mode=0o700)
         self.ledger_path = self.root / "state" / "ledger.db"
         shutil.copy(_blank_ledger(), self.ledger_path)
+        self.books = BooksDisk(self.ledger_path, forgets=plan.power_cut)
         self.machine = Machine(
             self.timeline, self.misfortune, self.trace, self._transport, self._after_step,
             lambda process: self.disk.forget(process.owner), plan.opaque_owners,
@@ -132,101 +81,34 @@ class World:
         self.disk = Disk(self.root / "tracks", self.machine.durable_point, self.machine.this_owner)
         self.door = Door(plan, self.timeline, Random(dice.random()))
         self.nodes = Nodes(plan, self.door)
-        self.judge = Judge(self)
+        self.judge = Judge(self, KEY)
         self.network = Network(
             self.timeline, self.misfortune, self.trace, self.door, Random(dice.random()),
-            self.judge.leaving, self._arrived,
+            self.judge.wire.leaving, self._arrived,
         )  # fmt: skip
-        self.slots = Slots(self.machine)
+        self.programs = Programs(
+            plan, self.root, self.machine, self.nodes, self.judge, self.books, self._told, self._clock
+        )
         self.customers = [Customer(f"k{i}") for i in range(plan.jobs)]
         self.timeline.at += 3600  # what the wallet has at the seller is older than any books
 
     @property
     def violations(self) -> list[str]:
-        return [*self.machine.wrong, *self.judge.violations]
-
-    # --- programs
-    def program(
-        self, purpose: str, flow_of: Callable[[Verbs], Flow[Any]], ended: Callable[[Process], None]
-    ) -> Process:
-        """Start another process of this wallet on the same books, running one verb."""
-        name = self._next_name()
-        wiring = self._wiring(name)
-        process = self._process(
-            name, purpose, lambda: flow_of(Verbs(wiring)), cast(SqliteLedger, wiring.ledger), ended
-        )
-        process.start()
-        return process
-
-    def _next_name(self) -> str:
-        self._programs += 1
-        return f"p{self._programs}"
-
-    def _process(
-        self, name: str, purpose: str, flow_of: Callable[[], Flow[Any]], ledger: SqliteLedger,
-        ended: Callable[[Process], None],
-    ) -> Process:  # fmt: skip
-        def lazy() -> Flow[Any]:
-            return (yield from flow_of())
-
-        process = Process(self.machine, name, purpose, lazy(), ended, ledger)
-        self.judge.watch(process)
-        return process
-
-    def _wiring(self, name: str) -> ProcessWiring:
-        ledger, clock = self._ledger(name), self._clock()
-        signer = WatchedSigner(KEY, self.judge)
-        wiring = ProcessWiring(
-            self._settings(), clock=clock, random=Random(f"{self.plan.seed} {name}").randbytes,
-            on_notice=self._told, signer=signer, ledger=ledger,
-        )  # fmt: skip
-        wiring.place = f"{self.root}/{name}"
-        wiring._chain = self.nodes.reader()
-        if not self.plan.real_rates:
-            wiring._rates = cast(Rates, self.slots)
-        return wiring
-
-    def _ledger(self, name: str) -> SqliteLedger:
-        ledger = SqliteLedger(
-            self.ledger_path, clock=self._clock(), random=Random(f"{self.plan.seed} ids {name}").randbytes
-        )
-        database = ledger._database
-        inner = database.transaction
-
-        @contextmanager
-        def transaction() -> Iterator[Any]:
-            with inner() as tx:
-                yield tx
-            self.machine.durable_point("commit")
-
-        vars(database)["transaction"] = transaction
-        return ledger
+        return [*self.machine.wrong, *self.judge.case.violations]
 
     def _clock(self) -> MachineClock:
         return MachineClock(self.timeline, 0.0 if self.healed else self.plan.clock_error_s)
 
-    def _settings(self) -> Settings:
-        plan = self.plan
-        env = {
-            "PRIVATE_KEY": KEY, "STATE_DIR": str(self.root / "state"), "API_URL": API_URL,
-            "MAX_PER_HOUR": plan.max_per_hour, "MAX_PER_DAY": "100", "MAX_TOP_UP": plan.max_top_up,
-            "MAX_TOP_UP_PER_DAY": plan.max_top_up_day,
-        }  # fmt: skip
-        return load_settings(
-            env={f"X402_AUDIO_{name}": value for name, value in env.items()}, cwd=self.root, flags={}
-        )
-
     def _told(self, notice: Notice) -> None:
-        self.judge.heard(f"{notice.text} {notice.data}")
         process = self.machine.running
-        who = process.name if process is not None else "-"
-        self.trace.say(self.timeline.at, who, f"{notice.kind}: {notice.text}")
+        self.judge.hear(f"{notice.text} {notice.data}")
+        self.trace.say(self.timeline.at, process.name if process else "-", f"{notice.kind}: {notice.text}")
 
     def _transport(self, process: Process, step: Any, done: Callable[[object], None]) -> None:
         self.network.send(process, step, done)
 
     def _after_step(self, process: Process) -> None:
-        self.judge.after_step()
+        self.judge.after_step(process)
 
     # --- what customers do
     def generate(self, customer: Customer) -> Callable[[Verbs], Flow[Any]]:
@@ -250,7 +132,7 @@ class World:
         verb = self.generate(customer)
         if customer.tries > 1:
             verb = self.dice.choice((self.generate(customer), self.resume(customer), _reconcile))
-        self.program(customer.name, verb, lambda process: self._try_again(customer, process))
+        self.programs.run(customer.name, verb, lambda process: self._try_again(customer, process))
 
     def _try_again(self, customer: Customer, process: Process) -> None:
         track = process.error is None and not process.killed and type(process.result).__name__ == "Track"
@@ -259,21 +141,12 @@ class World:
             customer.happy
             or self.healed
             or customer.tries >= self.plan.tries
-            or self._programs >= PROCESSES_MAX
+            or self.programs.started >= PROCESSES_MAX
         ):
             return
         self.timeline.later(self.dice.choice((0.5, 5.0, 60.0, 290.0, 900.0)), lambda: self.buy(customer))
 
     def _buy_as_stranger(self, customer: Customer) -> None:
-        name = self._next_name()
-        ledger = self._ledger(name)
-        reader = self.nodes.reader()
-        auth = X402Auth(
-            WatchedSigner(KEY, self.judge), ledger, PaymentPolicy(max_amount="1"),
-            limits=_stranger_limits(self.plan),
-            prepaid=[Prepaid(API_URL, top_ups_allowed=True)] if self.plan.credit else [],
-            chain=reader, clock=self._clock(), random=Random(f"{self.plan.seed} {name}").randbytes,
-        )  # fmt: skip
         body = {"model": MODEL, "prompt": f"{PROMPT} {customer.name}", "duration_seconds": SECONDS}
         if customer.tries > 1 and self.dice.random() < 0.3:
             body["prompt"] = f"{PROMPT} something else"  # the same name with another body: to be refused
@@ -281,25 +154,20 @@ class World:
             "POST", f"{API_URL}/audio/queue", json=body,
             extensions={"x402_audio": {"purchase": customer.name, "max_price": "0.70"}},
         )  # fmt: skip
-        process = self._process(
-            name, customer.name, lambda: _asked(auth, request), ledger,
-            lambda ended: self._try_again(customer, ended),
-        )  # fmt: skip
-        process.strict_transport = True
-        process.start()
+        self.programs.ask(customer.name, request, lambda ended: self._try_again(customer, ended))
 
     # --- the story
     def storm(self) -> None:
         """Let everything happen until nothing is planned any more."""
         plan, dice = self.plan, self.dice
-        together = dice.random() < 0.5
+        together = plan.crowd or dice.random() < 0.5
         for customer in self.customers:
             self.timeline.later(0.0 if together else dice.random() * 3, partial(self.buy, customer))
         if not plan.stranger:
             for _ in range(plan.rivals):
                 self.timeline.later(dice.choice((0.01, 1.0, 10.0, 300.0)), self._rival)
         if plan.power_cut:
-            self.timeline.later(dice.choice((0.1, 1.0, 4.0, 20.0, 100.0)), self._power_cut)
+            self.timeline.later(dice.choice((0.1, 1.0, 4.0, 20.0, 100.0)), self.power_cut)
         if plan.foreign_draws:
             self.timeline.later(dice.choice((0.5, 3.0, 60.0, 400.0)), self._foreign_draw)
         self._run(self.timeline.at + STORM_S)
@@ -315,16 +183,17 @@ class World:
     def _rival(self) -> None:
         customer = self.dice.choice(self.customers)
         verb = self.dice.choice((self.generate(customer), self.resume(customer), _reconcile, self._work))
-        self.program(customer.name, verb, lambda process: None)
+        self.programs.run(customer.name, verb, lambda process: None)
 
     def _work(self, verbs: Verbs) -> Flow[Any]:
         return verbs.work(self.timeline.monotonic() + 600)
 
-    def _power_cut(self) -> None:
+    def power_cut(self) -> None:
         self.trace.say(self.timeline.at, "-", "the power fails")
         self.trace.reach("power cut", "anywhere")
         self.machine.power_cut()
         self.disk.cut(self.dice)
+        self.books.cut()
         Path(f"{self.ledger_path}.rates").unlink(missing_ok=True)
 
     def _arrived(self, letter: Letter) -> None:
@@ -368,7 +237,7 @@ class World:
 
     def _play(self, purpose: str, flow_of: Callable[[Verbs], Flow[Any]]) -> None:
         ends: list[Process] = []
-        self.program(purpose, flow_of, ends.append)
+        self.programs.run(purpose, flow_of, ends.append)
         while not ends and not self.violations:
             if not self.timeline.step():
                 self.machine.wrong.append("a program waits for nothing")
@@ -380,41 +249,6 @@ class World:
 
 def _reconcile(verbs: Verbs) -> Flow[Any]:
     return verbs.reconcile()
-
-
-def _asked(auth: X402Auth, request: httpx.Request) -> Flow[httpx.Response]:
-    """The auth's own body, as httpx drives it; the last answer is the caller's."""
-    last: list[httpx.Response] = []
-    flow = auth._flow(request)
-    try:
-        step = next(flow)
-        while True:
-            try:
-                result = yield step
-            except Exception as error:
-                step = flow.throw(error)
-                continue
-            if isinstance(result, httpx.Response):
-                last.append(result)
-            step = flow.send(result)
-    except StopIteration:
-        if not last or last[-1].status_code != 200:
-            raise AskedInVain(f"answered {last[-1].status_code if last else 0}") from None
-        return last[-1]
-    finally:
-        flow.close()
-
-
-class AskedInVain(X402AudioError):
-    """A stranger's program got another answer than it wants; it tries again."""
-
-
-def _stranger_limits(plan: Plan) -> tuple[Limit, ...]:
-    return (
-        Limit("jobs", "hour", Usdc.parse_usd(plan.max_per_hour), source="flag"),
-        Limit("top-ups", "payment", Usdc.parse_usd(plan.max_top_up), source="flag"),
-        Limit("top-ups", "day", Usdc.parse_usd(plan.max_top_up_day), source="flag"),
-    )
 
 
 @cache
