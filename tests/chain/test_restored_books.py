@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.stage import QUOTE, Shopper, Stage, open_stage, usd
-from x402_audio.errors import Frozen, InsufficientBalance
+from x402_audio.errors import Frozen, InsufficientBalance, SignInRejected
 from x402_audio.money import ZERO
+from x402_audio.sandbox import FaultRule
 
 
 @contextmanager
@@ -109,4 +110,66 @@ def test_a_new_job_of_restored_books_is_stopped_by_the_fall_of_the_credit(tmp_pa
         shopper = shop.shopper()
         with pytest.raises(InsufficientBalance, match="fell by"):
             shopper.generate("a song called b", job_id="b", force=True)
+        assert len(shop.jobs) == 2
+
+
+def test_an_attempt_that_failed_before_the_copy_does_not_hide_the_charge(tmp_path: Path) -> None:
+    """The copy holds a void draw of the job, and the lost books topped up after they bought it."""
+    with open_stage(tmp_path, credit=usd("20")) as shop:
+        first = shop.shopper()
+        shop.faults(FaultRule("status", "/audio/queue", every=True, value=403))
+        with pytest.raises(SignInRejected):
+            first.generate(job_id="J")
+        assert [hold.state for hold in first.holds("J")] == ["void"]
+        shop.faults()
+        copy = tmp_path / "copy.db"
+        first.client.ledger.backup(str(copy))
+        first.resume("J")
+        first.close()
+        restore(copy, first)
+        shop.clock.wait(300)
+        shop.credit("7")
+        with pytest.raises(Frozen, match="restored from a backup"):
+            shop.shopper().resume("J")
+        assert len(shop.jobs) == 1
+
+
+def test_what_was_no_matter_for_one_job_is_looked_at_again_for_the_next(tmp_path: Path) -> None:
+    """The charge is too dear to be the first job's; within the same minute it stops the one it may be."""
+    with open_stage(tmp_path, credit=usd("20")) as shop:
+        first = shop.shopper(MAX_PER_PAYMENT="5", MAX_PER_JOB="5")
+        first.submit("the dear song", job_id="dear", duration_seconds=200)
+        first.submit("the cheap song", job_id="cheap")
+        copy = tmp_path / "copy.db"
+        first.client.ledger.backup(str(copy))
+        first.resume("dear")
+        first.close()
+        restore(copy, first)
+        shop.clock.wait(300)
+        shop.credit("7")
+        again = shop.shopper(MAX_PER_PAYMENT="5", MAX_PER_JOB="5")
+        again.resume("cheap")
+        with pytest.raises(Frozen, match="restored from a backup"):
+            again.resume("dear")
+        assert len(shop.jobs) == 2
+
+
+def test_a_younger_job_s_look_does_not_stand_for_an_older_one(tmp_path: Path) -> None:
+    """Nothing strange since the younger one was stored says nothing of what came before."""
+    with open_stage(tmp_path, credit=usd("20")) as shop:
+        first = shop.shopper()
+        first.submit("the older song", job_id="older")
+        copy = tmp_path / "copy.db"
+        first.client.ledger.backup(str(copy))
+        first.resume("older")
+        first.close()
+        restore(copy, first)
+        shop.credit("7")
+        again = shop.shopper()
+        shop.clock.wait(900)
+        again.submit("the younger song", job_id="younger")
+        shop.clock.wait(100)
+        again.resume("younger")
+        with pytest.raises(Frozen, match="restored from a backup"):
+            again.resume("older")
         assert len(shop.jobs) == 2

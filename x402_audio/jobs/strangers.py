@@ -42,22 +42,28 @@ def meet(desk: Desk, job: JobRecord, chain: ChainReader | None) -> Flow[None]:
     """
     ledger, wallet = desk.ledger, job.wallet
     now = yield from call(ledger.now)
-    if now - job.created_at < FRESH_S or (yield from call(lambda: ledger.holds(job_id=job.id))):
+    if now - job.created_at < FRESH_S or (yield from call(lambda: _may_be_paid(desk, job))):
         return
-    key = f"met {job.origin} {wallet.lower()}"
+    key = f"met since {job.origin} {wallet.lower()}"
     kept = yield from call(lambda: ledger.recall(key))
-    if kept is not None and now - kept[1] < FRESH_S:
+    if kept is not None and now - kept[1] < FRESH_S and float(kept[0]) <= job.created_at:
         return
     strangers = yield from _at_the_seller(desk, job)
     if chain is not None:
         strangers += yield from _on_chain(desk, job, chain)
     named = yield from call(lambda: _named(desk, wallet))
     payees = yield from call(ledger.payees)
-    new = [one for one in strangers if one.subject not in named and could_be(job, one, payees)]
-    if not new:
-        yield from call(lambda: ledger.remember(key, "known"))
-    elif (yield from call(ledger.frozen)) is None:
+    unnamed = [one for one in strangers if one.subject not in named]
+    new = [one for one in unnamed if could_be(job, one, payees)]
+    if not unnamed:
+        yield from call(lambda: ledger.remember(key, str(job.created_at)))
+    elif new and (yield from call(ledger.frozen)) is None:
         yield from call(lambda: ledger.freeze(brake_text(new, [job])))
+
+
+def _may_be_paid(desk: Desk, job: JobRecord) -> bool:
+    """These books hold a payment of the job, and go on with that one."""
+    return any(hold.kind != "topup" and hold.state != "void" for hold in desk.ledger.holds(job_id=job.id))
 
 
 def _at_the_seller(desk: Desk, job: JobRecord) -> Flow[list[Difference]]:
@@ -130,9 +136,7 @@ def _waiting(desk: Desk, wallet: str, strangers: Sequence[Difference]) -> list[J
         job
         for job in jobs
         if not job.queue_id
-        and not any(
-            hold.kind != "topup" and hold.state != "void" for hold in desk.ledger.holds(job_id=job.id)
-        )
+        and not _may_be_paid(desk, job)
         and any(could_be(job, one, payees) for one in strangers)
     ]
 
