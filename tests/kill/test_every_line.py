@@ -280,7 +280,8 @@ def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
 ) -> None:
     done = undisturbed(walk)
     everywhere = set(range(1, done.points + 1))
-    wanted = (only_points or everywhere) & set(range(share, done.points + 1, SHARES))
+    assert only_points <= everywhere
+    wanted = {point for point in only_points or everywhere if point % SHARES == share}
     kills = [at for at in kill_points(done.steps) if at[0].point in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         failed = [text for texts in pool.map(lambda at: kill_and_resume(walk, *at), kills) for text in texts]
