@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chain.node import NONCE, Node, word
+from tests.chain.node import NONCE, Fail, Node, word
 from x402_audio.errors import ChainError, PaymentRefused, SignerError
 from x402_audio.payment.cancel import COST_MAX_WEI, GAS, Cancellation, plan_cancellation, send_cancellation
 from x402_audio.payment.chain import ChainReader
@@ -81,6 +81,19 @@ def test_the_digest_is_that_of_eip_712() -> None:
 def test_a_plan_names_the_most_it_can_cost(paying: Node) -> None:
     plan = plan_cancellation(ChainReader([paying.url], BASE), SIGNER.address, NONCE)
     assert (plan.count, plan.cost, plan.ether) == (300, GAS * 3_000_000, 10**18)
+
+
+def test_a_node_without_a_word_on_tips_is_asked_for_its_fees_and_nobody_is_warned(paying: Node) -> None:
+    """A library's warning, with a path of this machine in it, stood between the owner and the question."""
+
+    def unknown(_: object) -> object:
+        raise Fail(-32601, "the method does not exist")
+
+    paying.wrong["eth_maxPriorityFeePerGas"] = unknown
+    paying.honest["eth_feeHistory"] = lambda _: {
+        "oldestBlock": "0x1", "baseFeePerGas": ["0x1", "0x1"], "gasUsedRatio": [0], "reward": [["0x7"]],
+    }  # fmt: skip
+    assert plan_cancellation(ChainReader([paying.url], BASE), SIGNER.address, NONCE).tip > 0
 
 
 def test_a_gas_price_beyond_reason_is_not_believed(paying: Node) -> None:

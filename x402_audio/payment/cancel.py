@@ -6,6 +6,7 @@ It frees nothing: the hold stays counted until the chain says at a finalized blo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,10 @@ def plan_cancellation(chain: ChainReader, wallet: str, nonce: str) -> Cancellati
 def _plan(node: UsdcNode, wallet: str, nonce: str) -> Cancellation:
     eth, address = node.web3.eth, cast(Any, wallet)
     base = int(eth.get_block("latest")["baseFeePerGas"])
-    tip = int(eth.max_priority_fee)
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # a node without a word on tips is asked for its fee history
+        tip = int(eth.max_priority_fee)
     max_fee = 2 * base + tip
     cost = GAS * max_fee
     if cost > COST_MAX_WEI:
