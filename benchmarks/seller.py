@@ -28,6 +28,16 @@ def demand(url: str) -> str:
     return b64encode(json.dumps(terms).encode()).decode()
 
 
+def demand_v1(url: str) -> bytes:
+    """The same offer as version 1 makes it, in the body."""
+    offer = {
+        "scheme": "exact", "network": "base", "asset": USDC, "maxAmountRequired": "250000", "payTo": PAYEE,
+        "maxTimeoutSeconds": 300, "resource": url, "description": "", "mimeType": "audio/mpeg",
+        "extra": {"name": "USD Coin", "version": "2"},
+    }  # fmt: skip
+    return json.dumps({"x402Version": 1, "error": "payment required", "accepts": [offer]}).encode()
+
+
 def _answer(status: str, header: str, value: str, body: bytes) -> bytes:
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{header}: {value}\r\n\r\n"
     return head.encode() + body
@@ -38,7 +48,7 @@ async def serve() -> None:
         "success": True, "transaction": "0x" + "ab" * 32, "network": "eip155:8453", "amount": "250000",
     }).encode()).decode()  # fmt: skip
     paid = _answer("200 OK", "payment-response", settled, b'{"queue_id":"q"}')
-    unpaid = b""
+    unpaid = {b"": b"", b"/v1": b""}
 
     async def customer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -46,15 +56,18 @@ async def serve() -> None:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 _, _, rest = head.partition(b"content-length: ")
                 await reader.readexactly(int(rest.partition(b"\r\n")[0] or 0))
-                writer.write(
-                    paid if b"\r\npayment-signature:" in head or b"\r\nx-payment:" in head else unpaid
-                )
+                version = b"/v1" if head.startswith(b"post /v1/") else b""
+                is_paid = b"\r\npayment-signature:" in head or b"\r\nx-payment:" in head
+                writer.write(paid if is_paid else unpaid[version])
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     server = await asyncio.start_server(customer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{PATH}"
-    unpaid = _answer("402 Payment Required", "payment-required", demand(url), b"{}")
+    unpaid[b""] = _answer("402 Payment Required", "payment-required", demand(url), b"{}")
+    unpaid[b"/v1"] = _answer(
+        "402 Payment Required", "x-version", "1", demand_v1(url.replace(PATH, "/v1" + PATH))
+    )
     print(url, flush=True)
     async with server:
         await server.serve_forever()
