@@ -35,8 +35,6 @@ from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.sandbox import Limits, SandboxSeller, SandboxServer
 from x402_audio.sandbox.audio import find_queue_id
 
-SHARES = 4
-"""The points of a walk are shared out among so many tests, for as many processors as there are."""
 RESUMES_MAX = 3
 PROMPT = "warm indie folk, 120 BPM"
 SPENDING = {
@@ -271,27 +269,20 @@ def undisturbed(walk: Walk) -> Run:
     return done
 
 
-@pytest.mark.parametrize(
-    "share", [pytest.param(share, marks=pytest.mark.xdist_group(f"kill {share}")) for share in range(SHARES)]
-)
 @pytest.mark.parametrize("walk", WALKS, indirect=True)
 def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
-    walk: Walk, share: int, only_points: frozenset[int], tell: Callable[[str], None]
+    walk: Walk, only_points: frozenset[int], tell: Callable[[str], None]
 ) -> None:
     done = undisturbed(walk)
-    everywhere = set(range(1, done.points + 1))
-    assert only_points <= everywhere
-    wanted = {point for point in only_points or everywhere if point % SHARES == share}
+    wanted = only_points or set(range(1, done.points + 1))
     kills = [at for at in kill_points(done.steps) if at[0].point in wanted]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         failed = [text for texts in pool.map(lambda at: kill_and_resume(walk, *at), kills) for text in texts]
     visited = {step.point for step, _ in kills}
     kinds = Counter(step.kind for step in {step.point: step for step, _ in kills}.values())
     kinds_in_words = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-    tell(
-        f"{walk.name}, share {share + 1} of {SHARES}: {len(visited)} of {done.points} points ({kinds_in_words}), "
-        f"{len(kills)} kills, {len(kills) - len(failed)} resumed"
-    )
+    resumed = len(kills) - len(failed)
+    tell(f"{walk.name}: {len(visited)} points ({kinds_in_words}), {len(kills)} kills, {resumed} resumed")
     assert not failed, "\n\n".join(failed)
     assert visited == wanted
 
