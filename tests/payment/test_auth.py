@@ -115,6 +115,45 @@ def test_an_equal_request_after_a_delivered_answer_is_a_new_purchase(open_till: 
     assert len(queue_ids) == len(till.payments) == len(till.nonces) == 2
 
 
+@VERSIONS
+def test_a_paid_answer_whose_body_breaks_is_fetched_again_and_not_bought_again(
+    open_till: OpenTill, mode: str
+) -> None:
+    """Its head said paid; the caller never had what was bought."""
+    till = open_till(mode)
+    till.faults(second("truncate"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy()
+    till.faults()
+    assert body_of(till.buy())["queue_id"] == till.jobs[0]["queue_id"]
+    assert (len(till.payments), len(till.nonces), till.states()) == (1, 1, ["settled"])
+    till.buy()
+    assert len(till.nonces) == 2, "what came whole was delivered"
+
+
+def test_who_leaves_a_paid_stream_early_has_what_was_bought(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    till.seller.release_stream.set()
+
+    def plain() -> None:
+        with (
+            httpx.Client(auth=till.auth, timeout=20) as http,
+            http.stream("GET", till.url("/stream")) as answer,
+        ):
+            next(answer.iter_raw())
+
+    async def awaited() -> None:
+        async with (
+            httpx.AsyncClient(auth=till.auth, timeout=20) as http,
+            http.stream("GET", till.url("/stream")) as answer,
+        ):
+            await anext(answer.aiter_raw())
+
+    for _ in range(2):
+        asyncio.run(awaited()) if till.buyer.awaited else plain()
+    assert len(till.payments) == len(till.nonces) == 2
+
+
 def test_other_bytes_are_another_purchase_while_the_first_is_open(open_till: OpenTill) -> None:
     till = open_till("direct-v1")
     till.faults(second("drop_after"))

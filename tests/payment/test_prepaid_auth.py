@@ -20,6 +20,7 @@ from x402_audio.errors import (
     PaymentUnsettled,
     ProtocolError,
 )
+from x402_audio.jsontext import Json
 from x402_audio.ledger.book import Limit
 from x402_audio.money import Usdc
 from x402_audio.payment.auth import Prepaid, receipt_of
@@ -152,6 +153,18 @@ def test_another_post_with_a_stated_price_is_held_at_that_price(till: Till) -> N
     till.faults()
     assert till.buy("/image/generate", extensions=stated).status_code == 404
     assert till.states() == ["settled", "void"], "a documented refusal of the first sending was not bought"
+
+
+def test_a_drawn_answer_whose_body_breaks_is_drawn_for_no_second_time(till: Till) -> None:
+    stated = {"x402_audio": {"max_price": "0.30"}}
+    answer: Json = {"status": 200, "body": {"image": "x" * 200}}
+    broken = FaultRule("truncate", "/image/generate", every=True)
+    till.faults(FaultRule("status", "/image/generate", every=True, value=answer), broken)
+    with pytest.raises(httpx.RemoteProtocolError):
+        till.buy("/image/generate", extensions=stated)
+    with pytest.raises(PaymentRefused, match="no answer came"):
+        till.buy("/image/generate", extensions=stated)
+    assert till.states() == ["settled"]
 
 
 def test_a_top_up_is_no_request_of_the_callers(till: Till) -> None:

@@ -48,6 +48,7 @@ from x402_audio.ledger.holds import paid_unanswered
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.books import knowing
+from x402_audio.payment.delivery import has_come, watch
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
@@ -265,7 +266,15 @@ class X402Auth(httpx.Auth):
         if any(earlier.has_redirect_location for earlier in paid.history):
             raise unsettled(hold, "the paid request was redirected, and the payment did not follow")
         hold = yield from self._payer.conclude(hold, paid)
+        yield from self._hand_over(hold, paid)
+
+    def _hand_over(self, hold: Hold, paid: httpx.Response) -> Flow[None]:
+        """The answer with its receipt; delivered once its body has come."""
         paid.extensions[RECEIPT] = receipt_for(hold)
+        if has_come(paid):
+            yield from self._payer.books(partial(self._payer.came, hold))
+        else:
+            watch(paid, partial(self._payer.came, hold))
 
     def _send(self, request: httpx.Request, secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
         attach(request, dict(secrets))
@@ -390,10 +399,9 @@ class X402Auth(httpx.Auth):
             )
         assert drawn.response is not None
         if isinstance(outcome, Queued):
-            booked: Hold = yield from call(
-                lambda: self._ledger.settle(hold.id, evidence="queue_id given", charge_id=outcome.queue_id)
-            )
-            drawn.response.extensions[RECEIPT] = receipt_for(booked)
+            settle = partial(self._ledger.settle, hold.id, charge_id=outcome.queue_id, delivered=False)
+            booked = yield from call(partial(settle, evidence="queue_id given"))
+            yield from self._hand_over(booked, drawn.response)
             return
         yield from not_bought(self._ledger, hold, evidence="the first sending was answered: not bought")
         if isinstance(outcome, Shortfall):

@@ -333,23 +333,21 @@ class Payer:
 
     # --- after
     def conclude(self, hold: Hold, response: httpx.Response) -> Flow[Hold]:
-        """Book a delivered answer: settled with the seller's proof, or served and still to be proven."""
+        """Book what an answer's head proves; that it was delivered is booked when its body has come (`came`)."""
         moved = proof_in(hold, response)
-        if hold.state == "settled":
-            return (
-                yield from self.books(partial(self.ledger.deliver, hold.id, "answered after it was settled"))
-            )
-        if moved is not None:
-            settle = partial(self.ledger.settle, hold.id, transaction=moved)
-            hold = yield from self.books(partial(settle, evidence="seller's settlement response"))
-            data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
-            self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
+        if hold.state == "settled" or moved is None:
             return hold
-        return (
-            yield from self.books(
-                partial(self.ledger.deliver, hold.id, "answered 2xx without proof of settlement")
-            )
-        )
+        settle = partial(self.ledger.settle, hold.id, transaction=moved, delivered=False)
+        hold = yield from self.books(partial(settle, evidence="seller's settlement response"))
+        data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
+        self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
+        return hold
+
+    def came(self, hold: Hold) -> Hold:
+        """Book that the answer came whole."""
+        proven = hold.state == "settled"
+        why = "its answer came" if proven else "answered 2xx without proof of settlement"
+        return self.ledger.deliver(hold.id, why)
 
     def _tell(self, hold: Hold) -> None:
         short = f"{hold.pay_to[:6]}…{hold.pay_to[-4:]}"

@@ -1,0 +1,71 @@
+"""A paid answer's body on its way to its reader: told as delivered when it has come, not when its head has.
+
+A body that breaks was not delivered, so an equal request after it is no new purchase. Knows no payment: what is told,
+and to whom, is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import cast
+
+import httpx
+
+from x402_audio.errors import LedgerError
+from x402_audio.flow import in_thread
+
+
+def has_come(response: httpx.Response) -> bool:
+    """Whether its body was read already."""
+    return hasattr(response, "_content")
+
+
+def watch(response: httpx.Response, came: Callable[[], object]) -> None:
+    """Call `came` once, when the body's reader is done with it; never when it broke."""
+    response.stream = _Watched(response.stream, came)
+
+
+class _Watched(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The same bytes. A reader who leaves early by its own will has what it wanted."""
+
+    def __init__(self, inner: object, came: Callable[[], object]) -> None:
+        self._inner = inner
+        self._came = came
+        self._told = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from cast(httpx.SyncByteStream, self._inner)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._told = True
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in cast(httpx.AsyncByteStream, self._inner):
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._told = True
+            raise
+
+    def close(self) -> None:
+        cast(httpx.SyncByteStream, self._inner).close()
+        if not self._told:
+            self._tell()
+
+    async def aclose(self) -> None:
+        await cast(httpx.AsyncByteStream, self._inner).aclose()
+        if not self._told:
+            await in_thread(self._tell)
+
+    def _tell(self) -> None:
+        self._told = True
+        with suppress(
+            LedgerError
+        ):  # the reader has what it paid for; untold, an equal request buys nothing twice
+            self._came()
