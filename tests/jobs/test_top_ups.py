@@ -19,7 +19,7 @@ from x402_audio.flow import Flow
 from x402_audio.ledger.book import Hold, Limit
 from x402_audio.protocol.networks import BASE
 from x402_audio.sandbox import FaultRule
-from x402_audio.sandbox.answers import header_json
+from x402_audio.sandbox.answers import Answer, Request, header_json, json_answer
 
 
 def test_the_minimum_is_paid_when_less_is_missing(stage: OpenStage) -> None:
@@ -132,6 +132,28 @@ def test_credit_that_never_shows_stops_top_ups_for_every_job_and_process(stage: 
     assert not any(difference.kind == "missing top-up" for difference in report.differences)
     assert other.generate(job_id="b").completed
     assert len(shop.payments) == 1
+
+
+def test_a_balance_that_rises_for_one_reading_shows_no_credit(stage: OpenStage) -> None:
+    """A seller that keeps what it was paid and says once that it did not."""
+    shop = stage(FaultRule("never_credit", every=True))
+    told = shop.server._http.routes.answer
+    flips: list[int] = []
+    rich = {"walletAddress": shop.wallet.lower(), "balanceUsd": 90, "canConsume": True, "minimumTopUpUsd": 5}
+
+    def answer(request: Request) -> Answer:
+        if "/x402/balance" in request.path and len(shop.payments) > len(flips):
+            flips.append(len(shop.payments))
+            return json_answer(200, {"success": True, "data": {**rich, "suggestedTopUpUsd": 10}})
+        return told(request)
+
+    vars(shop.server._http.routes)["answer"] = answer
+    for name in ("a", "b", "c"):
+        shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
+        with pytest.raises(PaymentRefused):
+            shopper.generate(f"the song called {name}", job_id=name)
+        shop.clock.wait(20)
+    assert (len(shop.payments), flips) == (1, [1])
 
 
 def test_a_job_that_comes_while_a_credit_is_awaited_pays_no_second_top_up(stage: OpenStage) -> None:

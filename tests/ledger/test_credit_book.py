@@ -120,7 +120,10 @@ def test_our_own_top_up_explains_a_rise(ledger: SqliteLedger) -> None:
 def test_while_a_top_ups_credit_does_not_show_there_is_no_other(
     ledger: SqliteLedger, first: list[int], then: list[int]
 ) -> None:
-    """Whenever it was read: no balance before it, one that lacks it, a rise that holds more than it."""
+    """Whenever it was read: no balance before it, one that lacks it, a rise that holds more than it.
+
+    Without a balance before it the first reading shows nothing by itself.
+    """
     for cents in first:
         read(ledger, cents)
     paid = pay(ledger, top_up(500))
@@ -129,11 +132,23 @@ def test_while_a_top_ups_credit_does_not_show_there_is_no_other(
     with pytest.raises(PaymentUnsettled) as refused:
         ledger.reserve(top_up(500), [])
     assert refused.value.hold_id == paid
-    for cents in then:
+    for cents in then if first else [*then, then[-1]]:
         read(ledger, cents)
     assert ledger.hold(paid).delivered_at is not None
     assert ledger.reserve(top_up(500), []).state == "reserved"
     assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("first", [[], [300, 300]])
+def test_a_rise_that_is_gone_again_showed_no_credit(ledger: SqliteLedger, first: list[int]) -> None:
+    for cents in first:
+        read(ledger, cents)
+    paid = pay(ledger, top_up(500))
+    for cents in (9_000, 300, 300):
+        read(ledger, cents)
+    assert ledger.hold(paid).delivered_at is None
+    with pytest.raises(PaymentUnsettled):
+        ledger.reserve(top_up(500), [])
 
 
 @pytest.mark.parametrize("by", ["row", "lifted"])

@@ -40,17 +40,20 @@ def judge(
     may_lag: Usdc,
     undecided: Usdc,
     credited_since: Usdc = ZERO,
+    not_shown: Usdc = ZERO,
 ) -> Standing:
     """Compare a reading with the books.
 
     drawn_since: draws that settled after the previous reading. may_lag: settled draws the seller may not show yet.
     undecided: live holds that may or may not have drawn. credited_since: our own top-ups that the previous reading does
-    not hold for sure, shown by now or not yet. All atomic units.
+    not hold for sure, shown by now or not yet; not_shown: those of them that no agreeing reading has shown so far. All
+    atomic units. One reading alone shows no credit: a rise that holds it is confirmed with it by the next.
     """
     expected = ZERO if previous is None else previous.books - drawn_since
     shown = balance >= expected + credited_since - undecided - TOLERANCE
+    unconfirmed = Standing(Usdc(balance - not_shown) if shown else balance, "unconfirmed")
     if previous is None:
-        return Standing(balance, "unconfirmed", shows_credit=shown)
+        return unconfirmed
     if expected - undecided - TOLERANCE <= balance <= expected + may_lag + credited_since + TOLERANCE:
         books = expected + credited_since if shown else expected
         if previous.trust == "fallen" and not (credited_since and shown):
@@ -58,7 +61,7 @@ def judge(
         return Standing(books, "agreed", shows_credit=shown)
     if balance < expected and previous.trust in ("agreed", "fallen"):
         return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
-    return Standing(balance, "unconfirmed", shows_credit=shown)
+    return unconfirmed
 
 
 def available(balance: Usdc, books: Usdc, *, drawn_since: Usdc, undecided: Usdc) -> Usdc:

@@ -69,6 +69,7 @@ class CreditVerbs:
                 may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
                 credited_since=_sum(tx, _CREDITED, wallet, origin, tx.now if previous is None else previous.read_at),
+                not_shown=Usdc(sum(row[1] for row in tx.all(_NOT_SHOWN, (wallet, origin)))),
             )  # fmt: skip
             if judged.shows_credit:
                 top_ups_shown(tx, wallet, origin, "its credit shows in the balance")
