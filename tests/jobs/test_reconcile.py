@@ -81,6 +81,29 @@ def test_a_top_up_that_never_shows_is_named(stage: OpenStage) -> None:
     assert shopper.client.ledger.suspended(shop.wallet, shop.server.origin, "top-ups") is not None
 
 
+def test_a_top_up_the_chain_proves_and_the_seller_never_shows_is_the_owners_to_lift(stage: OpenStage) -> None:
+    """Its program never saw the end, so nothing was stopped by name; yet no other top-up is made."""
+    shop = stage(
+        FaultRule("never_credit", every=True),
+        *(FaultRule("status_after", "/x402/top-up", nth=nth, value=504) for nth in range(2, 20)),
+    )
+    shopper = shop.shopper(MAX_TOP_UP_PER_DAY="50", RPC_URL=shop.server.rpc_url)
+    with pytest.raises(PaymentUnsettled):
+        shopper.top_up("5")
+    shop.faults()
+    shop.clock.wait(3000)
+    for _ in range(2):
+        assert [kind for kind, _ in _named(shopper.reconcile())] == ["missing top-up"]
+        with pytest.raises(PaymentRefused, match="shows no credit"):
+            shopper.top_up("5")
+    [(wallet, origin, what, _)] = shopper.client.ledger.suspensions()
+    shopper.client.ledger.lift(wallet, origin, "top-ups", "the owner, on a terminal")
+    assert what == "top-ups"
+    shopper.reconcile()
+    assert shopper.top_up("5").state == "settled"
+    assert len(shop.payments) == 2
+
+
 def test_a_job_the_seller_shows_no_charge_for_is_named(stage: OpenStage) -> None:
     shop = stage(credit=CREDIT)
     shopper = shop.shopper()

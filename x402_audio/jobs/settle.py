@@ -6,7 +6,7 @@ only for lack of evidence. Entries that neither books nor reconcile can explain 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -265,6 +265,18 @@ def _book(desk: Desk, difference: Difference, matched: dict[str, Charged]) -> Fl
             )
 
 
+def _stop_top_ups(desk: Desk, account: Account, missing: Mapping[str, Difference]) -> None:
+    """What waits for its credit, and nobody sends or awaits any more, is named as what stops top-ups: for its owner to lift."""
+    ledger, wallet, origin = desk.ledger, account.wallet, account.origin
+    waiting = [
+        hold
+        for hold in ledger.holds(wallet=wallet, kind="topup", states=("settled",))
+        if hold.id in missing and hold.delivered_at is None and hold.valid_before <= desk.clock.now()
+    ]
+    if waiting and ledger.suspended(wallet, origin, "top-ups") is None:
+        ledger.suspend(wallet, origin, "top-ups", missing[waiting[0].id].text)
+
+
 def _agreed_at(desk: Desk, account: Account) -> float:
     """When the seller's balance last agreed with our books, Unix seconds."""
     events = desk.ledger.events(wallet=account.wallet, subject=f"reading:{account.origin}")
@@ -282,7 +294,10 @@ def _read_again(
     reading = yield from read_credit(account)
     gap = Usdc(reading.fallen_by - unknown)
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
-    if not any(difference.kind == "missing top-up" for difference in differences):
+    missing = {one.subject: one for one in differences if one.kind == "missing top-up"}
+    if missing:
+        yield from call(lambda: _stop_top_ups(desk, account, missing))
+    else:
         lifted = "every top-up shows at the seller"
         yield from call(lambda: ledger.lift(account.wallet, account.origin, "top-ups", lifted))
     if reading.trust != "fallen" or gap <= TOLERANCE:

@@ -32,35 +32,39 @@ class _Watched(httpx.SyncByteStream, httpx.AsyncByteStream):
     def __init__(self, inner: object, came: Callable[[], object]) -> None:
         self._inner = inner
         self._came = came
-        self._told = False
+        self._broke = self._told = False
 
     def __iter__(self) -> Iterator[bytes]:
+        whole = False
         try:
             yield from cast(httpx.SyncByteStream, self._inner)
+            whole = True
         except GeneratorExit:
+            whole = True
             raise
-        except BaseException:
-            self._told = True
-            raise
+        finally:
+            self._broke = not whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        whole = False
         try:
             async for piece in cast(httpx.AsyncByteStream, self._inner):
                 yield piece
+            whole = True
         except GeneratorExit:
+            whole = True
             raise
-        except BaseException:
-            self._told = True
-            raise
+        finally:
+            self._broke = not whole
 
     def close(self) -> None:
         cast(httpx.SyncByteStream, self._inner).close()
-        if not self._told:
+        if not (self._broke or self._told):
             self._tell()
 
     async def aclose(self) -> None:
         await cast(httpx.AsyncByteStream, self._inner).aclose()
-        if not self._told:
+        if not (self._broke or self._told):
             await in_thread(self._tell)
 
     def _tell(self) -> None:
