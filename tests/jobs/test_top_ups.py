@@ -156,6 +156,25 @@ def test_a_balance_that_rises_for_one_reading_shows_no_credit(stage: OpenStage) 
     assert (len(shop.payments), flips) == (1, [1])
 
 
+def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
+    """A seller that writes down what it was paid and lends nothing on it."""
+    shop = stage()
+    told = shop.server._http.routes.answer
+    poor = {"walletAddress": shop.wallet.lower(), "balanceUsd": 0, "canConsume": False, "minimumTopUpUsd": 5}
+
+    def answer(request: Request) -> Answer:
+        if "/x402/balance" in request.path:
+            return json_answer(200, {"success": True, "data": {**poor, "suggestedTopUpUsd": 10}})
+        return told(request)
+
+    vars(shop.server._http.routes)["answer"] = answer
+    for name in ("a", "b", "c"):
+        shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
+        with pytest.raises(PaymentRefused, match="did not show"):
+            shopper.generate(f"the song called {name}", job_id=name)
+    assert len(shop.payments) == 1
+
+
 def test_a_job_that_comes_while_a_credit_is_awaited_pays_no_second_top_up(stage: OpenStage) -> None:
     """Eight programs within the minute in which nobody knows yet; the owner would allow ten top-ups a day."""
     shop = stage(FaultRule("never_credit", every=True))
