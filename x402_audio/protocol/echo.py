@@ -9,7 +9,10 @@ import json
 from decimal import Decimal
 from typing import Final
 
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ENCODER: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+"""What was read from a text has no circles."""
 
 
 def echo_json(value: object) -> str:

@@ -64,18 +64,15 @@ class Authorization:
 
 def authorization_digest(network: Network, authorization: Authorization) -> bytes:
     """The 32 bytes to sign (EIP-712). Raises ValueError for a network that is not one of our own two."""
-    struct_hash = keccak256(
-        TRANSFER_TYPEHASH
-        + _ADDRESS_PAD
-        + bytes.fromhex(authorization.from_[2:])
-        + _ADDRESS_PAD
-        + bytes.fromhex(authorization.to[2:])
-        + authorization.value.to_bytes(32, "big")
-        + authorization.valid_after.to_bytes(32, "big")
-        + authorization.valid_before.to_bytes(32, "big")
-        + authorization.nonce
-    )
-    return _digest(network, struct_hash)
+    a = authorization
+    words = (
+        TRANSFER_TYPEHASH,
+        _ADDRESS_PAD, bytes.fromhex(a.from_[2:]),
+        _ADDRESS_PAD, bytes.fromhex(a.to[2:]),
+        a.value.to_bytes(32), a.valid_after.to_bytes(32), a.valid_before.to_bytes(32),
+        a.nonce,
+    )  # fmt: skip
+    return _digest(network, keccak256(b"".join(words)))
 
 
 def cancellation_digest(network: Network, authorizer: str, nonce: bytes) -> bytes:

@@ -44,18 +44,10 @@ class Envelope:
     resource: Mapping[str, Json] | None = None
     extensions: Mapping[str, Json] | None = None
     wrapped_again: bool = False
-    _before: str = field(init=False, repr=False, compare=False)
-    _after: str = field(init=False, repr=False, compare=False)
-    _pay_to: str = field(init=False, repr=False, compare=False)
-    _amount: Json = field(init=False, repr=False, compare=False)
+    _around: tuple[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        before, after = self._layout()
-        object.__setattr__(self, "_before", before)
-        object.__setattr__(self, "_after", after)
-        amount = self.accepted.get("maxAmountRequired" if self.version == 1 else "amount")
-        object.__setattr__(self, "_amount", amount)
-        object.__setattr__(self, "_pay_to", str(self.accepted.get("payTo")).lower())
+        object.__setattr__(self, "_around", self._layout())
 
     @classmethod
     def of(
@@ -83,7 +75,8 @@ class Envelope:
         if extensions is not None and PAYMENT_IDENTIFIER in extensions:
             extensions = _identified(extensions, payment_identifier)
         envelope = cls(terms.version, accepted, terms.resource, extensions)
-        if 4 * len(envelope._after) > _ECHO_BYTES_MAX and len(envelope._after.encode()) > _ECHO_BYTES_MAX:
+        echo = envelope._around[1]
+        if 4 * len(echo) > _ECHO_BYTES_MAX and len(echo.encode()) > _ECHO_BYTES_MAX:
             raise ProtocolError("the terms are too long to be echoed in a payment header; nothing was signed")
         return envelope
 
@@ -113,13 +106,15 @@ class Envelope:
 
     def header(self, authorization: Authorization, signature: bytes) -> tuple[str, str]:
         """(name, value) of the payment header. Raises ValueError when the authorization is not what was accepted."""
-        a = authorization
-        if str(int(a.value)) != self._amount or a.to.lower() != self._pay_to or len(signature) != 65:
+        a, value, accepted = authorization, str(int(authorization.value)), self.accepted
+        amount = accepted.get("maxAmountRequired" if self.version == 1 else "amount")
+        if value != amount or a.to.lower() != str(accepted.get("payTo")).lower() or len(signature) != 65:
             raise ValueError("the signed payment is not the one this envelope is for")
+        before, after = self._around
         text = (
-            f'{self._before}"payload":{{"signature":"0x{signature.hex()}","authorization":{{'
-            f'"from":"{a.from_}","to":"{a.to}","value":"{int(a.value)}","validAfter":"{a.valid_after}",'
-            f'"validBefore":"{a.valid_before}","nonce":"0x{a.nonce.hex()}"}}}}{self._after}'
+            f'{before}"payload":{{"signature":"0x{signature.hex()}","authorization":{{'
+            f'"from":"{a.from_}","to":"{a.to}","value":"{value}","validAfter":"{a.valid_after}",'
+            f'"validBefore":"{a.valid_before}","nonce":"0x{a.nonce.hex()}"}}}}{after}'
         )
         return self.header_name, base64text.encode(text)
 
