@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from x402_audio import errors
-from x402_audio.cli import UnexpectedErrorAfterPayment
 from x402_audio.cli.output import Interrupted, UnexpectedError
 from x402_audio.cli.parser import PROGRAM, UsageError, build_parser
+from x402_audio.cli.run import UnexpectedErrorAfterPayment
 from x402_audio.errors import X402AudioError
 
 ROOT = Path(__file__).parents[1]

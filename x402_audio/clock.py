@@ -5,7 +5,7 @@ Knows nothing of what they are used for.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -36,4 +36,4 @@ class SystemClock:
 
 def system_random(count: int) -> bytes:
     """Bytes from the operating system's generator."""
-    return secrets.token_bytes(count)
+    return os.urandom(count)

@@ -13,7 +13,6 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
@@ -257,6 +256,8 @@ def _shown(text: str) -> str:
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     if len(name) > 80:
         return ""
+    from difflib import get_close_matches
+
     near = get_close_matches(name.upper(), list(known), n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
@@ -391,6 +392,8 @@ def _subject(name: str, kind: str, subject: str) -> str:
 
 
 def _nearest_scope(key: str) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(key[:80], _SCOPES, n=1)
     return f"; did you mean [{near[0]}]?" if near else ""
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from x402_audio.cli.money_commands import track_report
 from x402_audio.cli.output import Report, error_fields, table, worst
-from x402_audio.cli.owner_commands import asking
-from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import hold_fields, job_fields, job_row, track_fields
 from x402_audio.cli.stage import Stage
 from x402_audio.errors import JobParked, X402AudioError
@@ -23,17 +20,17 @@ _EXIT_OF_PARKED: Final = {"funds": 4, "owner": 3, "time": 10, "unknown": 8, "hum
 
 def jobs(stage: Stage) -> Report:
     """Stored jobs, oldest first."""
-    with stage.client(opens_key=False) as client:
-        found = client.jobs(unfinished=stage.args.unfinished)
+    with stage.books() as ledger:
+        found = ledger.jobs(unfinished=stage.args.unfinished)
     lines = table([job_row(job) for job in found], _HEAD) if found else ["no jobs"]
     return Report({"jobs": [job_fields(job) for job in found]}, lines)
 
 
 def show(stage: Stage) -> Report:
     """One job and its payments."""
-    with stage.client(opens_key=False) as client:
-        job = client.job(stage.args.id)
-        holds = client.ledger.holds(job_id=job.id)
+    with stage.books() as ledger:
+        job = ledger.job(stage.args.id)
+        holds = ledger.holds(job_id=job.id)
     fields = {**job_fields(job, whole=True), "payments": [hold_fields(hold) for hold in holds]}
     rows = [
         [name, str(value)] for name, value in fields.items() if name != "payments" and value not in (None, "")
@@ -49,6 +46,10 @@ def show(stage: Stage) -> Report:
 
 def resume(stage: Stage) -> Report:
     """One job, or all unfinished ones of this wallet."""
+    from x402_audio.cli.money_commands import track_report
+    from x402_audio.cli.owner_commands import asking
+    from x402_audio.cli.parser import UsageError
+
     args = stage.args
     if args.id is None:
         if args.use_suggestion or args.output or args.force:

@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
 from pathlib import PurePath
+from time import gmtime, strftime
 from typing import ClassVar, Final, TextIO
 
 from x402_audio.errors import Owner, Retry, X402AudioError
@@ -212,7 +212,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> list[str]:
 
 def when(seconds: float | None) -> str:
     """A moment as people read it, UTC."""
-    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}Z"
+    return "" if seconds is None else strftime("%Y-%m-%d %H:%M:%SZ", gmtime(seconds))
 
 
 def short(address: str) -> str:

@@ -25,7 +25,7 @@ _EXITS: Final = (
     " offered that can be paid; 6 signer; 7 network or seller, nothing at risk; 8 payment unknown, run reconcile;"
     " 9 money moved, not delivered; 10 still running; 130 interrupted, state kept"
 )
-
+SANDBOX_MODES: Final = ("venice", "direct-v1", "direct-v2")
 
 BACKUP_WARNING: Final = (
     "The whole ledger into a new file, secrets included. A restored backup is an old copy of the books: it does not know"
@@ -41,7 +41,29 @@ class UsageError(ConfigurationError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print and leave, and never repeats what may be a key."""
+    """Raises UsageError where argparse would print and leave, and never repeats what may be a key.
+
+    What a command takes is added by its `fill` when it is first read or shown: of all commands one is run.
+    """
+
+    fill: Callable[[Parser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._fill()
+        return super().parse_known_args(args, namespace)
+
+    def format_usage(self) -> str:
+        self._fill()
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        self._fill()
+        return super().format_help()
+
+    def _fill(self) -> None:
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments"):
@@ -66,7 +88,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     _add_globals(parser, top=True)
     parser.set_defaults(run=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, prog=PROGRAM)
     _add_buying(commands)
     _add_jobs(commands)
     _add_funds(commands)
@@ -96,17 +118,29 @@ def _add_globals(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
             group.add_argument(*names, metavar=how, default=None if top else argparse.SUPPRESS, help=text)
 
 
-def _command(commands: Commands, name: str, run: str, text: str, *, description: str | None = None) -> Parser:
+def _command(
+    commands: Commands,
+    name: str,
+    run: str,
+    text: str,
+    *takes: Callable[[Parser], None],
+    description: str | None = None,
+) -> None:
+    """A command that is done by `run`. takes: what adds the words that are its own."""
     parser = commands.add_parser(
         name, help=text, description=description or text[:1].upper() + text[1:] + ".", allow_abbrev=False
     )
     parser.set_defaults(run=run)
-    _add_globals(parser)
-    return parser
+
+    def fill(parser: Parser) -> None:
+        for add in (_add_globals, *takes):
+            add(parser)
+
+    parser.fill = fill
 
 
 def _group(parser: Parser) -> Commands:
-    return parser.add_subparsers(title="commands", metavar="", parser_class=Parser)
+    return parser.add_subparsers(title="commands", metavar="", parser_class=Parser, prog=parser.prog)
 
 
 def _add_audio(parser: argparse.ArgumentParser) -> None:
@@ -148,43 +182,61 @@ def _add_waiting(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_buying(commands: Commands) -> None:
-    generate = _command(
-        commands, "generate", "money_commands:generate", "buy one track, wait for it and save it"
-    )
-    _add_audio(generate)
-    _add_purchase(generate)
-    _add_waiting(generate)
+    _command(
+        commands, "generate", "money_commands:generate", "buy one track, wait for it and save it",
+        _add_audio, _add_purchase, _add_waiting, _generate,
+    )  # fmt: skip
+    _command(
+        commands, "submit", "money_commands:submit", "store a job for a later `resume`", _add_audio, _add_purchase
+    )  # fmt: skip
+    _command(
+        commands, "quote", "money_commands:quote", "the price of a request; buys nothing", _add_audio
+    )  # fmt: skip
+    _command(
+        commands, "models", "money_commands:models", "what the seller's models can do and cost", _models
+    )  # fmt: skip
+
+
+def _generate(generate: Parser) -> None:
     generate.add_argument("--detach", action="store_true", help="store the job and do not wait; see: resume")
     generate.add_argument("--dry-run", action="store_true", help="say what it would cost; buy nothing")
-    submit = _command(commands, "submit", "money_commands:submit", "store a job for a later `resume`")
-    _add_audio(submit)
-    _add_purchase(submit)
-    _add_audio(_command(commands, "quote", "money_commands:quote", "the price of a request; buys nothing"))
-    models = _command(commands, "models", "money_commands:models", "what the seller's models can do and cost")
+
+
+def _models(models: Parser) -> None:
     models.add_argument("model", nargs="?", metavar="ID", help="everything about one model")
 
 
 def _add_jobs(commands: Commands) -> None:
-    jobs = _command(commands, "jobs", "job_commands:jobs", "the jobs of this wallet")
+    _command(commands, "jobs", "job_commands:jobs", "the jobs of this wallet", _jobs)
+    _command(
+        commands, "resume", "job_commands:resume", "take up a job where it stopped, or all unfinished ones",
+        _resume, _add_waiting, _add_file,
+    )  # fmt: skip
+    _command(commands, "cancel", "job_commands:cancel", "end a job that has not been bought", _add_id)
+    _command(
+        commands, "reconcile", "reconcile_command:reconcile", "hold the books against the seller and the chain",
+        _reconcile, description="Settles what was unknown, names every difference. Exit 8 while something stays unknown.",
+    )  # fmt: skip
+
+
+def _add_id(parser: Parser) -> None:
+    parser.add_argument("id", metavar="ID")
+
+
+def _jobs(jobs: Parser) -> None:
     jobs.add_argument("--unfinished", action="store_true", help="only those that still want something")
-    show = _command(_group(jobs), "show", "job_commands:show", "everything about one job")
-    show.add_argument("id", metavar="ID")
-    resume = _command(
-        commands, "resume", "job_commands:resume", "take up a job where it stopped, or all unfinished ones"
-    )
+    _command(_group(jobs), "show", "job_commands:show", "everything about one job", _add_id)
+
+
+def _resume(resume: Parser) -> None:
     resume.add_argument("id", nargs="?", metavar="ID")
     resume.add_argument(
         "--use-suggestion", action="store_true", help="buy with the prompt the seller suggested"
     )
     resume.add_argument("--wait", action="store_true", help="wait for funds, too")
-    _add_waiting(resume)
-    _add_file(resume)
-    cancel = _command(commands, "cancel", "job_commands:cancel", "end a job that has not been bought")
-    cancel.add_argument("id", metavar="ID")
-    reconcile = _command(
-        commands, "reconcile", "reconcile_command:reconcile", "hold the books against the seller and the chain",
-        description="Settles what was unknown, names every difference. Exit 8 while something stays unknown.",
-    )  # fmt: skip
+
+
+def _reconcile(reconcile: Parser) -> None:
     reconcile.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
     reconcile.add_argument(
         "--every", metavar="S", type=seconds, default=60.0, help="seconds between two passes (default 60)"
@@ -193,80 +245,137 @@ def _add_jobs(commands: Commands) -> None:
 
 def _add_funds(commands: Commands) -> None:
     _command(commands, "balance", "money_commands:balance", "credit at the seller and USDC on chain")
-    top_up = _command(commands, "top-up", "money_commands:top_up", "pay credit in at the seller")
+    _command(commands, "top-up", "money_commands:top_up", "pay credit in at the seller", _top_up)
+    _command(
+        commands, "transactions", "money_commands:transactions", "the seller's own ledger", _transactions
+    )
+    _command(
+        commands, "inspect", "money_commands:inspect", "read a 402: what would be paid, why or why not; cannot sign",
+        _inspect,
+    )  # fmt: skip
+
+
+def _top_up(top_up: Parser) -> None:
     top_up.add_argument("amount", metavar="USD", type=usd)
-    rows = _command(commands, "transactions", "money_commands:transactions", "the seller's own ledger")
+
+
+def _transactions(rows: Parser) -> None:
     rows.add_argument("--limit", metavar="N", type=count, default=50)
     rows.add_argument("--offset", metavar="N", type=count, default=0)
-    inspect = _command(
-        commands,
-        "inspect",
-        "money_commands:inspect",
-        "read a 402: what would be paid, why or why not; cannot sign",
-    )
+
+
+def _inspect(inspect: Parser) -> None:
     inspect.add_argument("target", metavar="URL|FILE")
     inspect.add_argument("--method", choices=("GET", "POST"), default="GET")
 
 
 def _add_owner(commands: Commands) -> None:
-    budget = _command(
-        commands, "budget", "ledger_commands:budget", "what may be spent, was, is at risk, comes back"
-    )
+    _command(
+        commands, "budget", "ledger_commands:budget", "what may be spent, was, is at risk, comes back", _budget
+    )  # fmt: skip
+    _command(
+        commands, "approve", "owner_commands:approve", "let one payment through, once (owner, on a terminal)", _approve
+    )  # fmt: skip
+    _command(commands, "owner", "owner_commands:owner", "whose leave is needed to spend more", _owner)
+    _command(commands, "freeze", "ledger_commands:freeze", "stop everything that spends", _freeze)
+    _command(
+        commands, "unfreeze", "ledger_commands:unfreeze", "let it spend again (owner, on a terminal)", _unfreeze
+    )  # fmt: skip
+    _command(commands, "payees", "ledger_commands:payees", "who may be paid where", _payees)
+
+
+def _budget(budget: Parser) -> None:
     changes = _group(budget)
-    for name, text in (("set", "set a limit in the ledger (raising one: owner, on a terminal)"),
-                       ("drop", "take a limit out of the ledger (owner, on a terminal)")):  # fmt: skip
-        change = _command(changes, name, f"ledger_commands:budget_{name}", text)
-        change.add_argument(
-            "--purse", required=True, choices=("jobs", "top-ups", "wallet", "credit", "account")
-        )
-        change.add_argument(
-            "--window",
-            required=True,
-            choices=("payment", "job", "hour", "day", "month", "ever", "unasked"),
-            help="unasked: above this the owner is asked first",
-        )
-        change.add_argument(
-            "--scope", default="all", metavar="KIND:NAME", help="origin:, payee:, model: or label:"
-        )
-        if name == "set":
-            change.add_argument("--amount", required=True, metavar="USD", type=usd)
-    approve = _command(
-        commands, "approve", "owner_commands:approve", "let one payment through, once (owner, on a terminal)"
+    _command(
+        changes, "set", "ledger_commands:budget_set", "set a limit in the ledger (raising one: owner, on a terminal)",
+        _add_limit, _add_amount,
+    )  # fmt: skip
+    _command(
+        changes, "drop", "ledger_commands:budget_drop", "take a limit out of the ledger (owner, on a terminal)",
+        _add_limit,
+    )  # fmt: skip
+
+
+def _add_limit(change: Parser) -> None:
+    change.add_argument("--purse", required=True, choices=("jobs", "top-ups", "wallet", "credit", "account"))
+    change.add_argument(
+        "--window",
+        required=True,
+        choices=("payment", "job", "hour", "day", "month", "ever", "unasked"),
+        help="unasked: above this the owner is asked first",
     )
+    change.add_argument(
+        "--scope", default="all", metavar="KIND:NAME", help="origin:, payee:, model: or label:"
+    )
+
+
+def _add_amount(change: Parser) -> None:
+    change.add_argument("--amount", required=True, metavar="USD", type=usd)
+
+
+def _approve(approve: Parser) -> None:
     approve.add_argument(
         "id", nargs="?", metavar="ID", help="a job or an approval; without one: what is asked for"
     )
-    owner = _command(commands, "owner", "owner_commands:owner", "whose leave is needed to spend more")
+
+
+def _owner(owner: Parser) -> None:
     _command(_group(owner), "set", "owner_commands:owner_set", "set or change the passphrase (on a terminal)")
-    freeze = _command(commands, "freeze", "ledger_commands:freeze", "stop everything that spends")
+
+
+def _freeze(freeze: Parser) -> None:
     freeze.add_argument("--why", default="frozen on the command line", metavar="TEXT")
-    unfreeze = _command(
-        commands, "unfreeze", "ledger_commands:unfreeze", "let it spend again (owner, on a terminal)"
-    )
+
+
+def _unfreeze(unfreeze: Parser) -> None:
     unfreeze.add_argument(
         "origin", nargs="?", metavar="ORIGIN", help="lift what was stopped at one seller instead"
     )
-    payees = _command(commands, "payees", "ledger_commands:payees", "who may be paid where")
+
+
+def _payees(payees: Parser) -> None:
     rules = _group(payees)
     _command(rules, "list", "ledger_commands:payees", "who may be paid where")
-    pin = _command(
-        rules, "pin", "ledger_commands:payees_pin", "this address and no other (owner, on a terminal)"
-    )
-    allow = _command(
-        rules, "allow", "ledger_commands:payees_allow", "one address more, or any (owner, on a terminal)"
-    )
-    drop = _command(rules, "drop", "ledger_commands:payees_drop", "forget a payee (owner, on a terminal)")
-    for change in (pin, allow, drop):
-        change.add_argument("origin", metavar="ORIGIN")
+    _command(
+        rules, "pin", "ledger_commands:payees_pin", "this address and no other (owner, on a terminal)",
+        _add_origin, _add_address,
+    )  # fmt: skip
+    _command(
+        rules, "allow", "ledger_commands:payees_allow", "one address more, or any (owner, on a terminal)",
+        _add_origin, _add_address_or_any,
+    )  # fmt: skip
+    _command(
+        rules, "drop", "ledger_commands:payees_drop", "forget a payee (owner, on a terminal)",
+        _add_origin, _add_some_address,
+    )  # fmt: skip
+
+
+def _add_origin(change: Parser) -> None:
+    change.add_argument("origin", metavar="ORIGIN")
+
+
+def _add_address(pin: Parser) -> None:
     pin.add_argument("address", metavar="ADDRESS", type=address)
+
+
+def _add_some_address(drop: Parser) -> None:
     drop.add_argument("address", nargs="?", metavar="ADDRESS", type=address)
+
+
+def _add_address_or_any(allow: Parser) -> None:
     one = allow.add_mutually_exclusive_group(required=True)
     one.add_argument("address", nargs="?", metavar="ADDRESS", type=address)
     one.add_argument("--any", action="store_true", help="the seller has an address per payment")
 
 
 def _add_wallet_and_books(commands: Commands) -> None:
-    wallet = _command(commands, "wallet", "wallet_commands:address", "the wallet that pays")
+    _command(commands, "wallet", "wallet_commands:address", "the wallet that pays", _wallet)
+    _command(commands, "config", "doctor:config", "the effective settings and where each comes from")
+    _command(commands, "doctor", "doctor:doctor", "a table of green and red, with the mend")
+    _command(commands, "ledger", "ledger_commands:verify", "proof for the person who pays", _ledger)
+
+
+def _wallet(wallet: Parser) -> None:
     verbs = _group(wallet)
     _command(verbs, "new", "wallet_commands:new", "make a key, kept in an encrypted keystore")
     _command(
@@ -277,44 +386,56 @@ def _add_wallet_and_books(commands: Commands) -> None:
     )
     _command(verbs, "address", "wallet_commands:address", "the wallet's address")
     _command(verbs, "balance", "wallet_commands:balance", "its USDC on chain (needs RPC_URL)")
-    cancel = _command(
+    _command(
         verbs, "cancel", "wallet_commands:cancel", "cancel an open authorization on chain (owner, on a terminal)",
+        _add_nonce,
         description="Costs gas in ETH. The amount stays counted until the cancellation is final; reconcile frees it then.",
     )  # fmt: skip
+
+
+def _add_nonce(cancel: Parser) -> None:
     cancel.add_argument("nonce", metavar="NONCE", type=nonce, help="of the authorization; see: ledger export")
-    _command(commands, "config", "doctor:config", "the effective settings and where each comes from")
-    _command(commands, "doctor", "doctor:doctor", "a table of green and red, with the mend")
-    ledger = _command(commands, "ledger", "ledger_commands:verify", "proof for the person who pays")
+
+
+def _ledger(ledger: Parser) -> None:
     acts = _group(ledger)
-    export = _command(
-        acts, "export", "ledger_commands:export", "every authorization and draw, never a secret"
-    )
+    _command(
+        acts, "export", "ledger_commands:export", "every authorization and draw, never a secret", _export
+    )  # fmt: skip
+    _command(acts, "verify", "ledger_commands:verify", "replay the events against the books")
+    _command(
+        acts, "backup", "ledger_commands:backup", "the whole ledger into a new file, secrets included",
+        _backup, description=BACKUP_WARNING,
+    )  # fmt: skip
+
+
+def _export(export: Parser) -> None:
     export.add_argument("--format", choices=("json",), default="json")
     export.add_argument("--output", metavar="PATH", help="a file instead of stdout")
-    _command(acts, "verify", "ledger_commands:verify", "replay the events against the books")
-    backup = _command(
-        acts,
-        "backup",
-        "ledger_commands:backup",
-        "the whole ledger into a new file, secrets included",
-        description=BACKUP_WARNING,
-    )
+
+
+def _backup(backup: Parser) -> None:
     backup.add_argument("path", metavar="PATH")
 
 
 def _add_practice(commands: Commands) -> None:
-    modes = ("venice", "direct-v1", "direct-v2")
-    sandbox = _command(
-        commands, "sandbox", "sandbox_commands:sandbox", "a seller on this machine that checks for real"
-    )
+    _command(
+        commands, "sandbox", "sandbox_commands:sandbox", "a seller on this machine that checks for real", _sandbox
+    )  # fmt: skip
+    _command(
+        commands, "demo", "sandbox_commands:demo", "the whole walk against it: no funds, no network", _demo
+    )  # fmt: skip
+
+
+def _sandbox(sandbox: Parser) -> None:
     sandbox.add_argument("--port", metavar="N", type=count, default=0)
-    sandbox.add_argument("--mode", choices=modes, default="venice")
+    sandbox.add_argument("--mode", choices=SANDBOX_MODES, default="venice")
     sandbox.add_argument("--state", metavar="DIR", help="where its key and books go (default: a new folder)")
     sandbox.add_argument("--job-seconds", metavar="S", type=seconds, default=2.0)
-    demo = _command(
-        commands, "demo", "sandbox_commands:demo", "the whole walk against it: no funds, no network"
-    )
-    demo.add_argument("--seller", choices=modes, default="venice")
+
+
+def _demo(demo: Parser) -> None:
+    demo.add_argument("--seller", choices=SANDBOX_MODES, default="venice")
     demo.add_argument("--output", metavar="PATH", default="x402-audio-demo.mp3")
 
 

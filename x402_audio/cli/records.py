@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from x402_audio.cli.output import money, record, when
 from x402_audio.jsontext import read_json_object
 from x402_audio.ledger.book import Allowance, Approval, Hold, JobRecord, Ledger
 from x402_audio.ledger.limits import name_of
-from x402_audio.ledger.spending import SOFT_PERCENT
 from x402_audio.money import Usdc
-from x402_audio.providers.provider import Track
+
+if TYPE_CHECKING:
+    from x402_audio.providers.provider import Track
 
 ASKED_FOR_S = 86_400
 _HIDDEN = ("request", "options", "epoch", "digest")
@@ -98,6 +99,8 @@ def approval_line(approval: Approval) -> str:
 
 def allowance_fields(allowance: Allowance) -> dict[str, object]:
     """One limit for programs: what it is, what is used, what is left, and when the oldest part returns."""
+    from datetime import UTC, datetime
+
     limit = allowance.limit
     return {
         "purse": limit.purse, "window": limit.window, "scope": limit.scope, "source": limit.source,
@@ -132,6 +135,8 @@ def percent_used(allowance: Allowance) -> int | None:
 
 def is_nearly_used(allowance: Allowance) -> bool:
     """Four fifths or more are used."""
+    from x402_audio.ledger.spending import SOFT_PERCENT
+
     percent = percent_used(allowance)
     return percent is not None and percent >= SOFT_PERCENT
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,6 +22,7 @@ from x402_audio.jsontext import read_json_object
 
 if TYPE_CHECKING:
     from x402_audio.client import AudioClient
+    from x402_audio.ledger.book import Ledger
     from x402_audio.protocol.signer import Signer
     from x402_audio.settings import Settings
 
@@ -71,6 +71,15 @@ class Stage:
                 yield client
             finally:
                 self.terminal.close()
+
+    @contextmanager
+    def books(self) -> Iterator[Ledger]:
+        """The books alone, for a command that only reads them: no client, nothing that speaks to anybody."""
+        from x402_audio.ledger.sqlite import SqliteLedger
+
+        make_private_folder(self.settings.state_dir)
+        with closing(SqliteLedger(self.settings.ledger)) as ledger:
+            yield ledger
 
     def money_of(self, job_id: str) -> MoneyMoved:
         """What the books know of a job's money, for a command that was stopped before it could say so."""
@@ -142,6 +151,8 @@ def sandbox_folder() -> Path:
 
 def running_sandbox() -> dict[str, str]:
     """What the running sandbox wrote of itself. Raises ConfigurationError when none answers."""
+    import socket
+
     nobody = ConfigurationError("no sandbox is running", next_step="in another terminal: x402-audio sandbox")
     try:
         told = read_json_object((sandbox_folder() / SANDBOX_FILE).read_bytes())

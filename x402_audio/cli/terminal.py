@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 from x402_audio.cli.output import Output, plain, short
 from x402_audio.errors import MoneyMoved
 from x402_audio.money import Usdc
-from x402_audio.notices import Notice
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from x402_audio.notices import Notice
 
 Mode = Literal["silent", "lines", "bar"]
 

@@ -7,7 +7,6 @@ the boot, the pid namespace and the process's start.
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 _UNKNOWN = "-"
@@ -43,6 +42,8 @@ def _here() -> tuple[str, str]:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         namespace = str(Path("/proc/self/ns/pid").readlink()).removeprefix("pid:").strip("[]")
     except OSError:
+        import socket
+
         return socket.gethostname().replace(":", "_"), _UNKNOWN
     return boot, namespace
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -126,6 +124,9 @@ def check_disk(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
 
 def try_disk(folder: Path) -> None:
     """Whether a lock taken here stops another process, and what is synced can be read back. Raises LedgerError."""
+    import subprocess
+    import tempfile
+
     try:
         descriptor, name = tempfile.mkstemp(prefix=".x402-audio-try-", dir=folder)
     except OSError as error:
@@ -156,6 +157,7 @@ def try_disk(folder: Path) -> None:
 def _another_sees(name: str, descriptor: int) -> tuple[str, str]:
     """What another process says of our lock while we hold it, and after."""
     import fcntl
+    import subprocess
 
     fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     command = [sys.executable, "-I", "-S", "-c", _TRY_LOCK, name]

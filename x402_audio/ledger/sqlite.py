@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final
 
 from x402_audio.clock import Clock, Random, SystemClock, system_random
-from x402_audio.ledger import replay
 from x402_audio.ledger.approvals import ApprovalVerbs
 from x402_audio.ledger.book import Event, Finding
 from x402_audio.ledger.credit_book import CreditVerbs
@@ -69,6 +68,8 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
 
     def verify(self) -> list[Finding]:
         """See `Ledger.verify`."""
+        from x402_audio.ledger import replay
+
         with self._database.reading() as view:
             return replay.verify(view)
 
