@@ -32,7 +32,7 @@ from x402_audio.flow import (
     send,
 )
 from x402_audio.jobs.download import check_writable, save_stream
-from x402_audio.jobs.schedule import POLL_MAX_S, next_poll
+from x402_audio.jobs.schedule import POLL_MAX_S, first_poll, next_poll
 from x402_audio.ledger.rates import Rates
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.patience import TimedBackend, patient
@@ -172,7 +172,9 @@ def test_packed_nothing_without_end_is_refused() -> None:
 
 def test_no_estimate_puts_the_next_look_out_of_reach() -> None:
     assert next_poll(1_000_000.0, 0.0, 1, 0.5) == POLL_MAX_S
-    assert next_poll(40.0, 10.0, 1, 0.5) == 30.0
+    assert next_poll(None, None, 1, 0.5, durations=[1_000_000.0]) < POLL_MAX_S
+    assert first_poll([1_000_000.0], 1) == POLL_MAX_S
+    assert next_poll(40.0, 10.0, 1, 0.5) == 10.0
 
 
 # --- ids and places

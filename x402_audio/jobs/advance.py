@@ -38,11 +38,11 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, sleep
-from x402_audio.jobs.buy import buy, price_of_hold
+from x402_audio.jobs.buy import buy, known_durations, price_of_hold
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import Saved, is_same_file, save_stream, seconds_of
 from x402_audio.jobs.gate import PAID, still_missing, watch
-from x402_audio.jobs.schedule import DURATIONS_KEPT, next_poll
+from x402_audio.jobs.schedule import kept, next_poll
 from x402_audio.jobs.strangers import meet
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.approvals import refusal
@@ -64,6 +64,7 @@ LEAVE_EVERY_S: Final = 1.0
 COMPLETE_TRIES: Final = 3
 DOWNLOAD_TRIES: Final = 4
 JOB_LIFE_S: Final = 24 * 3600
+ASKED_IN_TIME_S: Final = 30
 QUOTE_FRESH_S: Final = 60
 """Nothing is bought at a price older than this: it is asked anew."""
 FAULT_GAP_S: Final = 60
@@ -319,7 +320,11 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     interval = JobOptions.from_json(job.options).interval
     if isinstance(progress, Processing):
         yield from call(lambda: _forget_fault(desk, job))
-        pause = next_poll(progress.average_s, progress.elapsed_s, waiting, desk.jitter(), interval)
+        known = yield from call(lambda: known_durations(desk, job))
+        elapsed = progress.elapsed_s
+        if known and job.queued_at is not None:  # these were measured by our own clock
+            elapsed = desk.clock.now() - job.queued_at
+        pause = next_poll(progress.average_s, elapsed, waiting, desk.jitter(), interval, known)
         desk.tell(
             "progress", "working", job,
             elapsed_s=progress.elapsed_s, average_s=progress.average_s, next_poll_s=pause,
@@ -370,6 +375,7 @@ def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> 
     content_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
     options = JobOptions.from_json(job.options)
     target = options.target(job.id, content_type)
+    ran = _ran(desk, job)
     try:
         if job.state != "ready":
             ready = partial(desk.ledger.move, job.id, job.epoch, "ready", content_type=content_type[:80])
@@ -382,8 +388,8 @@ def _save(desk: Desk, job: JobRecord, response: object, warnings: list[str]) -> 
     finally:
         desk.session.finish(response)
     warnings.extend(saved.warnings)
-    if job.queued_at is not None:
-        yield from call(lambda: _remember_duration(desk, job))
+    if ran is not None:
+        yield from call(lambda: _remember_duration(desk, job, ran))
     moved = yield from call(
         lambda: desk.ledger.move(
             job.id, job.epoch, "saved", path=str(saved.path), file_sha256=saved.sha256, file_bytes=saved.bytes,
@@ -401,12 +407,17 @@ def _kept_request(desk: Desk, job: JobRecord) -> str:
     return job.request if desk.store_prompts else AudioRequest(prompt="", model=job.model).canonical()
 
 
-def _remember_duration(desk: Desk, job: JobRecord) -> None:
-    key = f"durations {job.origin} {job.model}"
-    kept = desk.ledger.recall(key)
-    ran = max(0.0, desk.clock.now() - (job.queued_at or desk.clock.now()))
-    rows = [*(kept[0].split() if kept else ()), f"{ran:.1f}"]
-    desk.ledger.remember(key, " ".join(rows[-DURATIONS_KEPT:]))
+def _ran(desk: Desk, job: JobRecord) -> float | None:
+    """Seconds from the queue to the track, None where nobody asked when it was due: that says how long we were away."""
+    now = desk.clock.now()
+    if job.state != "queued" or job.queued_at is None or now - job.due > ASKED_IN_TIME_S:
+        return None
+    return max(0.0, now - job.queued_at)
+
+
+def _remember_duration(desk: Desk, job: JobRecord, ran: float) -> None:
+    durations = " ".join(f"{each:.1f}" for each in kept(known_durations(desk, job), ran))
+    desk.ledger.remember(f"durations {job.origin} {job.model}", durations)
 
 
 # --- saved → completed

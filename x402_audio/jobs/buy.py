@@ -221,7 +221,7 @@ def _book_queued(
     """Hold settled and job queued with its queue_id, in one transaction (I7)."""
     options = JobOptions.from_json(job.options)
     waiting = yield from call(lambda: len(desk.ledger.jobs(wallet=job.wallet, states=("queued",))) + 1)
-    known = yield from call(lambda: known_duration(desk, job))
+    known = yield from call(lambda: known_durations(desk, job))
     due = desk.clock.now() + first_poll(known, waiting, options.interval)
     queued = yield from call(
         lambda: desk.ledger.queued(
@@ -247,12 +247,10 @@ def _book_queued(
     return queued
 
 
-def known_duration(desk: Desk, job: JobRecord) -> float | None:
-    """P80 of this model's earlier jobs at this seller, seconds."""
-    from x402_audio.jobs.schedule import p80
-
+def known_durations(desk: Desk, job: JobRecord) -> list[float]:
+    """How long this model's last jobs ran at this seller, seconds, oldest first."""
     kept = desk.ledger.recall(f"durations {job.origin} {job.model}")
-    return p80([float(text) for text in kept[0].split()]) if kept else None
+    return [float(text) for text in kept[0].split()] if kept else []
 
 
 def price_of_hold(hold: Hold) -> Usdc:

@@ -11,8 +11,9 @@ from typing import Final
 
 from x402_audio.errors import ChainError, X402AudioError
 from x402_audio.flow import Flow, call
-from x402_audio.jobs.buy import known_duration, known_requests
+from x402_audio.jobs.buy import known_durations, known_requests
 from x402_audio.jobs.desk import Desk
+from x402_audio.jobs.schedule import p80
 from x402_audio.ledger.book import Hold, JobRecord
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.money import Usdc
@@ -177,10 +178,14 @@ def _silence(desk: Desk, hold: Hold, groups: list[Charged], known: frozenset[str
     account, now = desk.account, desk.clock.now()
     assert account is not None
     sent = hold.sent_at or hold.created_at
-    p80 = (yield from call(lambda: _duration_of(desk, hold))) or 0.0
+    long_run = (yield from call(lambda: _duration_of(desk, hold))) or 0.0
     if abs(desk.session.offset_s) > CLOCK_SKEW_MAX_S:
         return hold  # by a clock that is off nobody can say how long it was silent
-    if hold.late_charge or now < hold.valid_before or now < sent + max(SILENCE_MIN_S, SILENCE_RUNS * p80):
+    if (
+        hold.late_charge
+        or now < hold.valid_before
+        or now < sent + max(SILENCE_MIN_S, SILENCE_RUNS * long_run)
+    ):
         return hold
     if any(group.request_id not in known for group in groups):
         return hold  # another program draws on this wallet in between: silence proves nothing
@@ -202,7 +207,7 @@ def _silence(desk: Desk, hold: Hold, groups: list[Charged], known: frozenset[str
 
 
 def _duration_of(desk: Desk, hold: Hold) -> float | None:
-    return known_duration(desk, desk.ledger.job(hold.job_id)) if hold.job_id else None
+    return p80(known_durations(desk, desk.ledger.job(hold.job_id))) if hold.job_id else None
 
 
 def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
