@@ -55,6 +55,7 @@ class Plan:
     max_top_up_day: str = "20"
     max_total: str = ""
     crowd: bool = False
+    back_after_s: tuple[float, ...] = (0.5, 5.0, 60.0, 290.0, 900.0)
     foreign_draws: bool = False
     clock_error_s: float = 0.0
     opaque_owners: bool = False

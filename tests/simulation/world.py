@@ -144,7 +144,7 @@ class World:
             or self.programs.started >= PROCESSES_MAX
         ):
             return
-        self.timeline.later(self.dice.choice((0.5, 5.0, 60.0, 290.0, 900.0)), lambda: self.buy(customer))
+        self.timeline.later(self.dice.choice(self.plan.back_after_s), lambda: self.buy(customer))
 
     def _buy_as_stranger(self, customer: Customer) -> None:
         body = {"model": MODEL, "prompt": f"{PROMPT} {customer.name}", "duration_seconds": SECONDS}
