@@ -104,6 +104,19 @@ def test_a_top_up_the_chain_proves_and_the_seller_never_shows_is_the_owners_to_l
     assert len(shop.payments) == 2
 
 
+def test_a_top_up_nobody_knows_of_does_not_take_the_row_of_one_that_was_credited(stage: OpenStage) -> None:
+    shop = stage(*(FaultRule("drop_before", "/x402/top-up", nth=number) for number in range(2, 9)))
+    shopper = shop.shopper()
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="a", max_top_up="5", timeout=300)
+    shop.clock.wait(26 * 3600)
+    assert len(shopper.reconcile().presumed) == 1
+    shop.clock.wait(26 * 3600)
+    shop.faults()
+    assert shopper.generate("another song", job_id="b", max_top_up="5").completed
+    assert _named(shopper.reconcile()) == []
+
+
 def test_a_job_the_seller_shows_no_charge_for_is_named(stage: OpenStage) -> None:
     shop = stage(credit=CREDIT)
     shopper = shop.shopper()

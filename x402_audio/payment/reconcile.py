@@ -156,11 +156,14 @@ def _draw_differences(hold: Hold, group: Charged) -> list[Difference]:
 def compare_top_ups(
     holds: Sequence[Hold], rows: Sequence[Transaction]
 ) -> tuple[list[Difference], dict[str, Transaction]]:
-    """Settled top-ups against TOP_UP rows, both ways; the second value maps a hold's id to its row."""
+    """Settled top-ups against TOP_UP rows, both ways; the second value maps a hold's id to its row.
+
+    Those known to be paid choose first: a row is not taken for one that perhaps never was.
+    """
     found: list[Difference] = []
     taken: dict[str, Transaction] = {}
     matched: dict[str, Transaction] = {}
-    for hold in holds:
+    for hold in sorted(holds, key=lambda one: one.state != "settled"):
         free = [row for row in rows if row.id not in taken]
         row = next((row for row in free if row.id == hold.charge_id), None) or top_up_row(hold, free, ())
         if row is not None:
