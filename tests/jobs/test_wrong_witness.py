@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.stage import OpenStage, usd
-from x402_audio.errors import JobTimedOut, PaymentUnsettled
+from x402_audio.errors import JobTimedOut, JobUndecided, PaymentUnsettled
 from x402_audio.sandbox import FaultRule
 
 CREDIT = usd("5")
@@ -29,6 +29,26 @@ def test_one_charge_that_two_unknown_jobs_could_have_made_goes_to_neither(stage:
     shopper.reconcile()
     assert "settled" not in [hold.state for hold in (*shopper.holds("a"), *shopper.holds("b"))]
     assert len(shop.jobs) == 1
+
+
+def test_a_job_two_charges_could_belong_to_waits_for_a_person_and_says_so_once(stage: OpenStage) -> None:
+    shop = stage(FaultRule("drop_before", "/audio/queue", every=True), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="k")
+    shop.faults()
+    elsewhere = shop.shopper(state="elsewhere")
+    for job_id in ("a", "b"):
+        elsewhere.generate(job_id=job_id)
+    told = set()
+    for _ in range(3):
+        with pytest.raises(JobUndecided) as caught:
+            shopper.resume("k")
+        told.add(str(caught.value))
+        job = shopper.job("k")
+        assert (job.state, job.parked_reason, job.resume_state) == ("parked", "human", "reserved")
+    assert len(told) == 1, "what is said does not grow with each look"
+    assert [hold.state for hold in shopper.holds("k")] == ["presumed"]
 
 
 def test_two_faults_with_a_long_pause_between_them_are_not_a_failed_job(stage: OpenStage) -> None:

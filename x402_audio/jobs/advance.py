@@ -467,11 +467,7 @@ def _unpark(
         case "owner" if wait_parked:
             yield from _await_leave(desk, job, until)
         case "human":
-            raise JobUndecided(
-                f"{job.id} waits for a person: {job.last_error or 'its outcome cannot be decided'}",
-                job_id=job.id, queue_id=job.queue_id, reason="human",
-                next_step="run: x402-audio reconcile, then look at the seller's account",
-            )  # fmt: skip
+            raise _undecided(job)
     if back == "quoted":
         back = "planned"  # its quote is as old as its waiting
     changes = {"deadline": desk.clock.now() + JOB_LIFE_S} if job.parked_reason == "time" else {}
@@ -489,12 +485,22 @@ def _await_leave(desk: Desk, job: JobRecord, until: float) -> Flow[None]:
         yield from sleep(min(LEAVE_EVERY_S, max(0.0, until - desk.clock.monotonic())))
 
 
+def _undecided(job: JobRecord) -> JobUndecided:
+    waits = f"{job.id} waits for a person: "
+    return JobUndecided(
+        waits + (job.last_error.removeprefix(waits) or "its outcome cannot be decided"),
+        job_id=job.id, queue_id=job.queue_id, reason="human",
+        next_step="run: x402-audio reconcile, then look at the seller's account",
+    )  # fmt: skip
+
+
 def take_up_unknown(
     desk: Desk, job: JobRecord, chain: ChainReader | None, *, resend: bool = False
 ) -> Flow[JobRecord]:
     """An unknown outcome: the same bytes while they may still be sent (only with `resend`), then the witnesses.
 
-    Raises PaymentUnsettled while nobody knows, JobFailed when it was paid and nothing was handed over.
+    Raises PaymentUnsettled while nobody knows, JobUndecided when only a person can, JobFailed when it was paid and
+    nothing was handed over.
     """
     now = desk.clock.now()
     holds = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("signed",)))
@@ -515,6 +521,8 @@ def take_up_unknown(
             hold_id=waiting.id, nonce=waiting.nonce if waiting.kind != "credit" else "",
             valid_before=waiting.valid_before,
         )  # fmt: skip
+    if (yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("presumed",)))):
+        raise _undecided(job)
     settled = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",)))
     direct = [hold for hold in settled if hold.kind == "direct"]
     if resend and desk.payer is not None and any(map(desk.payer.owed, direct)):
