@@ -300,7 +300,7 @@ MUTANTS: Mapping[str, Mutant] = {
         body_digest_forgotten, ("P2",), lambda plan: plan.stranger and plan.trouble > 0.1
     ),
     "a draw resent without counting": Mutant(
-        resent_without_counting, ("witness", "P2"), lambda plan: plan.credit and plan.trouble > 0.3
+        resent_without_counting, ("witness", "P2"), lambda plan: plan.kind == "credit" and plan.trouble > 0.3
     ),
 }  # fmt: skip
 

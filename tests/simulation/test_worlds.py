@@ -9,7 +9,7 @@ from tests.simulation.promises import RULES
 from tests.simulation.report import Tally
 from tests.simulation.verdict import simulate
 
-WORLDS = 240
+WORLDS = 220
 BATCH = 20
 
 

@@ -211,12 +211,13 @@ class WatchedSigner:
 
 
 def _may_be_signed(hold: Row) -> bool:
-    """A hold that is live, or was freed by its lease before it was ever signed.
+    """Whether the books hold these fields for a payment that is not over.
 
-    A program that slept between its reservation and its signature cannot know that another freed the hold meanwhile.
-    What it signs then is paper nobody can send: `depart` refuses, and the rule of what leaves asks for a departed hold.
+    A settled payment nobody answered is shown again: the same fields, signed to the same bytes. And one that its lease
+    freed before it was ever signed: a program that slept between its reservation and its signature cannot know. What
+    it signs then is paper nobody can send: `depart` refuses, and the rule of what leaves asks for a departed hold.
     """
-    return hold["state"] in LIVE or (hold["state"] == "void" and hold["sends"] == 0)
+    return hold["state"] != "void" or hold["sends"] == 0
 
 
 def _decoded(header: str) -> dict[str, Any]:
