@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -16,10 +17,9 @@ from tests.simulation.plan import Plan, plan_of
 from x402_audio.errors import BudgetExceeded, PaymentRejected
 from x402_audio.flow import Flow, call
 from x402_audio.jobs import advance, unknown
-from x402_audio.ledger import holds, spending
+from x402_audio.ledger import database, holds, spending
 from x402_audio.ledger.book import Reserve
 from x402_audio.ledger.database import Database
-from x402_audio.ledger.holds import HoldVerbs
 from x402_audio.ledger.owner_acts import OwnerActs
 from x402_audio.payment import draw, pay
 from x402_audio.payment.auth import X402Auth
@@ -84,35 +84,37 @@ def freed_by_time() -> Patches:
     return [(unknown, "_decide_authorization", broken)]
 
 
-def freed_by_status() -> Patches:
+def _freed_when_rejected(evidence: str, told: Callable[[PaymentRejected], bool]) -> tuple[Any, str, Any]:
     send_paid = Payer.send_paid
 
-    def broken(self: Payer, hold: Any, send: Any) -> Flow[Any]:
+    def broken(self: Payer, hold: Any, send: Any, **more: Any) -> Flow[Any]:
         try:
-            return (yield from send_paid(self, hold, send))
+            return (yield from send_paid(self, hold, send, **more))
         except PaymentRejected as error:
-            hold_id = str(error.details["hold_id"])
-            yield from call(lambda: self.ledger.void(hold_id, evidence="the seller's status code"))
+            if told(error):
+                hold_id = str(error.details["hold_id"])
+                yield from call(lambda: self.ledger.void(hold_id, evidence=evidence))
             raise
 
-    return [(Payer, "send_paid", broken)]
+    return Payer, "send_paid", broken
+
+
+def freed_by_status() -> Patches:
+    return [_freed_when_rejected("the status code", lambda error: True)]
 
 
 def freed_by_the_sellers_word() -> Patches:
-    """No row at the seller now: so nothing was bought."""
+    """It says the settlement failed, or shows no row now: so nothing was bought."""
 
-    def broken(desk: Any, hold: Any, groups: Any, known: Any) -> Flow[Any]:
+    def silence(desk: Any, hold: Any, groups: Any, known: Any) -> Flow[Any]:
         return (yield from call(lambda: desk.ledger.void(hold.id, evidence="the seller shows no charge")))
 
-    shown = unknown._top_up_shown
-
-    def broken_top_up(desk: Any, hold: Any) -> Flow[Any]:
-        found = yield from shown(desk, hold)
-        if found is None:
-            found = yield from call(lambda: desk.ledger.void(hold.id, evidence="the seller shows no top-up"))
-        return found
-
-    return [(unknown, "_silence", broken), (unknown, "_top_up_shown", broken_top_up)]
+    return [
+        _freed_when_rejected(
+            "the seller says it failed", lambda error: "failed" in str(error.details["error_reason"])
+        ),
+        (unknown, "_silence", silence),
+    ]
 
 
 def limit_checked_outside_the_lock() -> Patches:
@@ -149,7 +151,8 @@ def limit_checked_outside_the_lock() -> Patches:
             finally:
                 looking[0] = False
 
-        if "reserve" in function.__code__.co_names:
+        names = (function.func.__name__,) if isinstance(function, partial) else function.__code__.co_names
+        if "reserve" in names:
             yield from call(look)
         return (yield from call(function))
 
@@ -232,13 +235,8 @@ def body_digest_forgotten() -> Patches:
     return [(X402Auth, "_opened", broken), (holds, "_SAME", same)]
 
 
-def resent_without_counting() -> Patches:
-    """A draw is repeated without end, each time as if it were the first: a later refusal then proves nothing bought."""
-
-    def broken(self: HoldVerbs, hold_id: str) -> Any:
-        return self.hold(hold_id)
-
-    return [(HoldVerbs, "resend", broken)]
+def commits_not_synced() -> Patches:
+    return [(database, "_SETTINGS", database._SETTINGS.replace("FULL", "OFF"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,18 +269,19 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "a new sign-in header while unknown": Mutant(new_sign_in_while_unknown, ("I6", "P2"), _draws),
     "a hold freed by time": Mutant(
-        freed_by_time, ("witness", "P2"), lambda plan: _pays(plan) and (plan.trouble > 0.1 or plan.lie == "takes the money later")
+        freed_by_time, ("witness", "P2"),
+        lambda plan: plan.kind.startswith("direct") and plan.lie in ("takes the money later", "says 402 though paid"),
     ),
     "a hold freed by a status code": Mutant(
         freed_by_status, ("witness", "P2"), lambda plan: plan.lie in ("says 402 though paid", "takes the money later")
     ),
     "a hold freed by the seller's word": Mutant(
         freed_by_the_sellers_word, ("witness", "P2"),
-        lambda plan: _tops_up(plan) and plan.lie == "late top-up" and plan.chain == "none",
+        lambda plan: plan.lie == "says 402 though paid",
     ),
     "a limit checked outside the lock": Mutant(
         limit_checked_outside_the_lock, ("P1", "I3"),
-        lambda plan: plan.crowd and plan.max_per_hour in ("0.69", "1.40"),
+        lambda plan: plan.crowd and plan.stranger and plan.max_per_hour in ("0.69", "1.40"),
     ),
     "a nonce committed after signing": Mutant(nonce_committed_after_signing, ("I6",), _pays),
     "a file completed before it is saved": Mutant(
@@ -299,9 +298,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "the body digest forgotten": Mutant(
         body_digest_forgotten, ("P2",), lambda plan: plan.stranger and plan.trouble > 0.1
     ),
-    "a draw resent without counting": Mutant(
-        resent_without_counting, ("witness", "P2"), lambda plan: plan.kind == "credit" and plan.trouble > 0.3
-    ),
+    "a commit not synced": Mutant(commits_not_synced, ("I6", "P2", "P3", "P9"), lambda plan: plan.power_cut),
 }  # fmt: skip
 
 

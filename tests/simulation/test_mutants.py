@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS, seeds_about
 from tests.simulation.verdict import simulate
 
-SEEDS = 60
+SEEDS = 40
 """How many worlds a mutant is given to be found in."""
 
 

@@ -9,7 +9,7 @@ from tests.simulation.promises import RULES
 from tests.simulation.report import Tally
 from tests.simulation.verdict import simulate
 
-WORLDS = 220
+WORLDS = 200
 BATCH = 20
 
 

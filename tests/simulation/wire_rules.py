@@ -217,7 +217,7 @@ def _may_be_signed(hold: Row) -> bool:
     freed before it was ever signed: a program that slept between its reservation and its signature cannot know. What
     it signs then is paper nobody can send: `depart` refuses, and the rule of what leaves asks for a departed hold.
     """
-    return hold["state"] != "void" or hold["sends"] == 0
+    return bool(hold["state"] != "void" or hold["sends"] == 0)
 
 
 def _decoded(header: str) -> dict[str, Any]:
