@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.simulation.plan import FATES
@@ -21,8 +23,9 @@ def test_in_no_simulated_world_is_money_lost_doubled_or_unnamed(first: int, tall
         assert not verdict.violations, str(verdict)
 
 
-def test_these_worlds_had_the_judge_look_at_every_rule(tally: Tally) -> None:
+def test_these_worlds_had_the_judge_look_at_every_rule(tally: Tally, tell: Callable[[str], None]) -> None:
     """A rule nobody looks at would hold in every world."""
+    tell("\n".join(["", "simulated worlds:", *tally.lines()]))
     assert tally.worlds >= WORLDS
     assert {rule for rule in RULES if not tally.asked[rule]} == set()
     assert set(FATES) | {"power cut"} <= {what for what, _ in tally.faults}
