@@ -237,3 +237,24 @@ def test_reconcile_leaves_a_job_alone_that_another_thread_of_the_client_resumes(
     with pytest.raises(PaymentUnsettled):
         shopper.resume("k")
     assert claims == [None, None]
+
+
+def test_a_job_whose_payment_was_presumed_while_it_ran_waits_for_a_person(stage: OpenStage) -> None:
+    """Reconcile gave up on the draw; the program that was at the job said "unknown" after it."""
+    shop = stage(FaultRule("status", "/audio/queue", every=True, value=503), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(PaymentUnsettled):
+        shopper.generate(job_id="k")
+    shop.faults()
+    ledger, [hold] = shopper.client.ledger, shopper.holds("k")
+    ledger.presume(hold.id, why="several charges could be its own")
+    ledger.move("k", shopper.job("k").epoch, "parked", parked_reason="unknown")
+    words = set()
+    for _ in range(3):
+        with pytest.raises(JobParked, match="waits for a person") as caught:
+            shopper.resume("k")
+        words.add(caught.value.message)
+        assert (shopper.job("k").state, shopper.job("k").parked_reason) == ("parked", "human")
+        shopper.reconcile()
+    assert len(words) == 1, "said the same way each time"
+    assert (shop.jobs, [one.state for one in shopper.holds("k")]) == ([], ["presumed"])
