@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def again(reserve: Reserve, **changed: Any) -> Reserve:
 
 def state(ledger: SqliteLedger) -> list[str]:
     return [one.state for one in ledger.approvals()]
+
+
+def rows(path: Path, statement: str) -> list[Any]:
+    """The first column, read past the ledger."""
+    with closing(sqlite3.connect(path)) as other:
+        return [row[0] for row in other.execute(statement)]
 
 
 def test_at_the_threshold_nobody_is_asked_and_above_it_nothing_is_reserved(ledger: SqliteLedger) -> None:
@@ -136,6 +143,43 @@ def test_it_is_no_leave_for_anything_else(ledger: SqliteLedger, other: dict[str,
     ledger.grant(asked(ledger, reserve).id)
     asked(ledger, again(reserve, **other))
     assert ledger.reserve(again(reserve), [ABOVE]).state == "reserved"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("purchase", "another"),
+        ("job_id", "another"),
+        ("kind", "account"),
+        ("purse", "credit"),
+        ("wallet", "0x" + "77" * 20),
+        ("network", "eip155:84532"),
+        ("environment", "sandbox"),
+        ("origin", "https://other.example"),
+        ("pay_to", OTHER_SELLER),
+        ("request_digest", "00" * 32),
+        ("model", "another"),
+        ("amount", 599_999),
+        ("expires_at", SteppedClock().now()),
+        ("state", "spent"),
+        ("state", "dropped"),
+    ],
+    ids=lambda value: str(value)[:22],
+)
+def test_one_that_differs_in_this_alone_is_not_spent(tmp_path: Path, column: str, value: str | int) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path, clock=SteppedClock(), random=counted_random())
+    ledger.add_job(new_job())
+    reserve = wish(60, job_id="jingle", model="music")
+    ledger.grant(asked(ledger, reserve).id)
+    (kept,) = rows(path, f"SELECT {column} FROM approval")
+    tamper(path, f"UPDATE approval SET {column} = {value!r}")
+    assert asked(ledger, again(reserve)).state == "wanted"
+    assert ledger.holds() == []
+    tamper(path, "DELETE FROM approval WHERE rowid > 1")
+    tamper(path, f"UPDATE approval SET {column} = {kept!r}")
+    assert ledger.reserve(again(reserve), [ABOVE]).state == "reserved", "nothing else was in the way"
+    ledger.close()
 
 
 def test_it_names_the_payee_unless_the_owner_allows_any(ledger: SqliteLedger) -> None:
