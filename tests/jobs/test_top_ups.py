@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
+import httpx
 import pytest
 
 from tests.jobs.stage import CountingSigner, OpenStage, Shopper, Stage, usd
@@ -212,6 +214,35 @@ def test_a_top_up_whose_program_died_before_its_credit_showed_is_awaited_by_the_
     assert other.resume("a").completed
     assert len(shop.payments) == 1
     assert other.holds(kind="topup")[0].delivered_at is not None
+
+
+def test_a_balance_that_was_read_before_a_top_up_and_booked_after_it_buys_no_second_one(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was on its way while another program topped up, whose credit then showed."""
+    shop = stage()
+    first, late = (shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50") for _ in range(2))
+    read: Counter[str] = Counter()
+
+    def died(account: object, hold: Hold) -> Flow[None]:
+        raise KeyboardInterrupt
+
+    def top_up_meanwhile(response: httpx.Response) -> None:
+        read.update([response.request.url.path.partition("/0x")[0]])
+        if read["/api/v1/x402/balance"] == 2 and not shop.payments:  # the one that confirms the first
+            with monkeypatch.context() as patched:
+                patched.setattr("x402_audio.payment.prepaid.await_credit", died)
+                with pytest.raises(KeyboardInterrupt):
+                    first.top_up("5")
+
+    def show_meanwhile(request: httpx.Request) -> None:
+        for hold in first.holds(kind="topup", states=("settled",)):
+            if request.url.path.endswith("/x402/top-up") and hold.delivered_at is None:
+                first.client.ledger.deliver(hold.id, "its credit shows")
+
+    late.http.event_hooks = {"response": [top_up_meanwhile], "request": [show_meanwhile]}
+    assert late.generate(job_id="k").completed
+    assert [payment["value"] for payment in shop.payments] == [usd("5")]
 
 
 def _one_payment(shop: Stage, shopper: Shopper, signer: CountingSigner) -> None:

@@ -350,3 +350,17 @@ def test_holds_are_found_by_wallet_job_state_and_kind(ledger: SqliteLedger) -> N
     assert [one.id for one in ledger.holds(kind="topup")] == [live]
     assert ledger.holds(wallet="0x00") == []
     assert ledger.hold(paid).pay_to == SELLER
+
+
+def test_a_balance_older_than_a_top_up_that_shows_asks_for_no_second_one(ledger: SqliteLedger) -> None:
+    before = ledger.now()
+    first = ledger.settle(signed(ledger, top_up(purchase="topup:a")), evidence="receipt")
+    between = ledger.now()
+    ledger.deliver(first.id, "its credit shows")
+    for read_at in (before, between):
+        with pytest.raises(PaymentUnsettled) as refused:
+            ledger.reserve(top_up(purchase="topup:b", read_at=read_at), [])
+        assert refused.value.hold_id == first.id
+    assert ledger.reserve(top_up(purchase="topup:b", read_at=ledger.now()), []).state == "reserved"
+    ledger.void(ledger.holds(states=("reserved",))[0].id, evidence="a test")
+    assert ledger.reserve(top_up(purchase="topup:b"), []).state == "reserved", "a person asked for it"

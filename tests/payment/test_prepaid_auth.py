@@ -26,6 +26,7 @@ from x402_audio.money import Usdc
 from x402_audio.payment.auth import Prepaid, receipt_of
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.sandbox import FaultRule
+from x402_audio.sandbox.answers import Answer, Request
 
 QUEUE = "/audio/queue"
 CREDIT = 5_000_000
@@ -353,6 +354,23 @@ def test_a_top_up_without_an_answer_is_made_once(poor: Till, fault: str) -> None
     assert poor.buy().status_code == 200
     assert len(poor.books["top_ups"]) == len(poor.nonces) == 1
     assert len(poor.jobs) == 1
+
+
+def test_a_top_up_of_another_program_meanwhile_is_used_instead_of_a_second_one(poor: Till) -> None:
+    """It was made and shown after this program had read its balance, before it had the terms in hand."""
+    routes, began = poor.server._http.routes, list[str]()
+
+    def answer(request: Request) -> Answer:
+        if request.path.endswith("/x402/top-up") and not began:
+            began.append(request.path)
+            other = {**MUSIC, "prompt": "Another song altogether"}
+            assert poor.buyer.send(poor.new_auth(), "POST", poor.url(QUEUE), json=other).status_code == 200
+        return poor.porter.answer(request)
+
+    vars(routes)["answer"] = answer
+    assert poor.buy().status_code == 200
+    assert [payment["value"] for payment in poor.payments] == [CREDIT]
+    assert len(poor.jobs) == 2
 
 
 def test_a_credit_that_never_shows_stops_top_ups_for_every_program(poor: Till) -> None:

@@ -76,6 +76,7 @@ class Reserve:
     floor: for `credit`, what must stay at the seller after the draw. late_charge: the seller charges at the job's end.
     lease_s: how long an unsigned hold may stand before it is freed; None where the signer is remote.
     size: what the price depends on (`60 s`, `1200 characters`), in one spelling per seller; '' compares no prices.
+    read_at: for `topup`, when the balance that lacks it was booked, Unix seconds; None asks for one come what may.
     """
 
     kind: HoldKind
@@ -102,6 +103,7 @@ class Reserve:
     late_charge: bool = False
     lease_s: int | None = 120
     size: str = ""
+    read_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +320,7 @@ class Ledger(Protocol):
         frozen (Frozen); seller stopped (PaymentRefused); epoch of the job (JobTakenOver); at most one live
         job-paying hold per job and no new one while the job has a settled, presumed or unresolved one that was not
         voided or refunded (PaymentUnsettled); for `topup`: none suspended here (PaymentRefused), no live one of the
-        wallet and none here whose credit has not shown (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
+        wallet and none here whose credit has not shown, or has shown since `read_at` (PaymentUnsettled naming it), at most one per job ever not void (PaymentRefused); payee rule (PayeeRefused),
         writing a provisional pin; label rule; every effective limit (BudgetExceeded); for `credit`: a trusted reading
         no older than 60 s whose `available` covers amount + floor, or whose DIEM covers it (InsufficientBalance);
         above an `unasked` threshold, or 20 % above the lowest price of 30 days for the same origin, model and size:

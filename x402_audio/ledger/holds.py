@@ -45,6 +45,10 @@ _BLOCKING: Final = (
 )
 _LIVE_TOPUP: Final = f"{SELECT_HOLD} WHERE wallet = ? AND kind = 'topup' AND state IN ('reserved', 'signed')"
 _TOPUP_NOT_SHOWN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled' AND delivered_at IS NULL"
+_TOPUP_SINCE: Final = (
+    f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled'"
+    " AND (resolved_at > ? OR delivered_at > ?)"
+)
 _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
 _ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state = 'reserved' AND lease_until < ?"
 _JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
@@ -430,6 +434,10 @@ def _check_topup(tx: Transaction, wish: Reserve) -> None:
     row = tx.one(_TOPUP_NOT_SHOWN, (wish.wallet, wish.origin))
     if row:
         raise _unsettled(hold_from(row), "the credit of an earlier top-up does not show yet")
+    if wish.read_at is not None:
+        row = tx.one(_TOPUP_SINCE, (wish.wallet, wish.origin, wish.read_at, wish.read_at))
+        if row:
+            raise _unsettled(hold_from(row), "another program of this wallet has just topped up")
     row = tx.one(_TOPUP_OF_JOB, (wish.job_id,)) if wish.job_id is not None else None
     if row:
         raise PaymentRefused(f"the job {wish.job_id} had its top-up already ({row[0]})",

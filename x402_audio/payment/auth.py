@@ -53,7 +53,7 @@ from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
-from x402_audio.payment.prepaid import Account, TopUp, top_up, trusted_credit
+from x402_audio.payment.prepaid import Account, TopUp, await_credit, top_up, trusted_credit
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.signer import Signer
 from x402_audio.providers.provider import Answer, Ask, Queued, Refused, Shortfall, Unclear
@@ -428,8 +428,10 @@ class X402Auth(httpx.Auth):
             answer = yield from account.session.ask(ask)
         return cast(Venice, account.seller).read_quote(answer)
 
-    def _ensure(self, account: Account, entry: Prepaid, price: Usdc, floor: Usdc) -> Flow[None]:
-        reading: Reading = yield from trusted_credit(account)
+    def _ensure(
+        self, account: Account, entry: Prepaid, price: Usdc, floor: Usdc, fresh_s: float = 2.0
+    ) -> Flow[None]:
+        reading: Reading = yield from trusted_credit(account, fresh_s=fresh_s)
         needed = price + floor
         if reading.trust == "agreed" and reading.available >= needed:
             return
@@ -444,8 +446,19 @@ class X402Auth(httpx.Auth):
             )
         # What one top-up may be is the owner's limit in the ledger (none: off); `max_amount` is about a purchase.
         policy = replace(self._policy, max_amount=None, quoted=None)
-        wish = TopUp(missing=missing, amount=None, limits=self._limits, allowed=True, label=self._label)
-        yield from top_up(account, self._payer, policy, wish)
+        wish = TopUp(
+            missing=missing, amount=None, limits=self._limits, allowed=True, label=self._label, read_at=reading.read_at
+        )  # fmt: skip
+        try:
+            yield from top_up(account, self._payer, policy, wish)
+        except PaymentUnsettled as error:
+            hold_id = error.hold_id
+            neighbour = yield from call(lambda: account.ledger.hold(hold_id))
+            if neighbour.state != "settled":
+                raise
+            if neighbour.delivered_at is None:
+                yield from await_credit(account, neighbour)
+            yield from self._ensure(account, entry, price, floor, fresh_s=0.0)
 
 
 class _Held(SellerSession):

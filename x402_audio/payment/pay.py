@@ -63,6 +63,7 @@ class Purchase:
     """What is bought: the identity that a repeat is recognised by, and the request that will carry the payment.
 
     amount: for a top-up the value to sign (at least what is offered); None signs exactly what is offered.
+    read_at: for a top-up, when the balance that lacks it was booked; see `Reserve`.
     """
 
     identity: str
@@ -77,6 +78,7 @@ class Purchase:
     model: str = ""
     label: str = ""
     size: str = ""
+    read_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Payer:
             model=purchase.model,
             label=purchase.label,
             size=purchase.size,
+            read_at=purchase.read_at,
             lease_s=None if getattr(self._signer, "remote", False) else 120,
         )
         rule = policy.payee_rule(purchase.origin)

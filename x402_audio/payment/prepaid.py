@@ -165,7 +165,7 @@ def read_ledger(account: Account, *, since: float) -> Flow[tuple[Transaction, ..
 class TopUp:
     """Why a top-up is wanted: `missing` is what credit lacks, atomic units. `amount` fixes it instead (a command).
 
-    read_at: when the reading that lacks it was made; a top-up of this wallet since then is used first.
+    read_at: when the reading that lacks it was booked; a top-up of this wallet that shows since then is used first.
     """
 
     missing: Usdc
@@ -229,11 +229,11 @@ def _commit_top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: 
     if amount > TOP_UP_MAX:
         raise PaymentRefused(f"a top-up of {amount} is above the seller's largest, {TOP_UP_MAX}")
     _check_max_top_up(account, wish, amount)
-    yield from call(lambda: _check_neighbours(account, wish))
     identity = f"topup:{account.origin}:{wish.job_id or payer_time(account)}"
     purchase = Purchase(
         identity=identity, kind="topup", method="POST", url=account.session.api_url + ask.path, origin=account.origin,
         body_digest=hashlib.sha256(b"").hexdigest(), amount=amount, job_id=wish.job_id, epoch=wish.epoch, label=wish.label,
+        read_at=wish.read_at,
     )  # fmt: skip
     return (yield from payer.commit(terms, policy, purchase, wish.limits))
 
@@ -241,13 +241,6 @@ def _commit_top_up(account: Account, payer: Payer, policy: PaymentPolicy, wish: 
 def payer_time(account: Account) -> str:
     """An identity for a top-up that no job asked for."""
     return f"owner-{int(account.clock.now() * 1000)}"
-
-
-def _check_neighbours(account: Account, wish: TopUp) -> None:
-    """The wallet's other programs may have topped up since the credit was read. Raises PaymentUnsettled naming it."""
-    for hold in account.ledger.holds(wallet=account.wallet, kind="topup", states=("signed", "settled")):
-        if wish.read_at is not None and (hold.state == "signed" or (hold.resolved_at or 0) >= wish.read_at):
-            raise unsettled(hold, "another program of this wallet has just topped up")
 
 
 def _check_max_top_up(account: Account, wish: TopUp, amount: Usdc) -> None:
