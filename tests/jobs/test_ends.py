@@ -195,6 +195,24 @@ def test_the_end_of_our_waiting_is_not_the_end_of_the_job(stage: OpenStage) -> N
     assert len(shop.jobs) == 1
 
 
+def test_a_track_that_is_fetched_late_makes_later_jobs_wait_no_longer(stage: OpenStage) -> None:
+    """Neither the hours a lid was closed nor the seconds a line took are how long the model takes."""
+    shop = stage(credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobTimedOut):
+        shopper.generate(job_id="late", timeout=1)
+    shop.clock.wait(5 * 3600)
+    assert shopper.resume("late").completed
+    shopper.http.event_hooks = {"request": [lambda _: shop.clock.wait(1)]}
+    took = []
+    for name in "abcdef":
+        began = shop.clock.at
+        assert shopper.generate(job_id=name, again=True).completed
+        took.append(shop.clock.at - began)
+    assert max(took) < 60
+    assert took[-1] <= took[1], "the wait does not grow from job to job"
+
+
 def test_a_job_older_than_a_day_waits_for_time_and_goes_on_when_asked(stage: OpenStage) -> None:
     shop, signer = stage(credit=CREDIT, job_seconds=25 * 3600), CountingSigner()
     shopper = shop.shopper(signer=signer)
