@@ -8,6 +8,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.jobs.program import HurriedClock
 from tests.jobs.stage import FLOOR, KEY, QUOTE, settings_for, usd
 from x402_audio.client import AudioClient
 from x402_audio.ledger.book import JobRecord
@@ -34,7 +36,7 @@ class Fleet:
     def __init__(self, folder: Path, server: SandboxServer, stack: ExitStack) -> None:
         self.folder = folder
         self.seller = server.seller
-        self._server = server
+        self.api_url = server.api_url
         self._stack = stack
         self._reading, self._writing = os.pipe()
         self._buffer = b""
@@ -45,7 +47,7 @@ class Fleet:
 
     def program(self, **wish: Any) -> None:
         program = subprocess.Popen(
-            [sys.executable, "-m", "tests.jobs.program", str(self.folder / "state"), self._server.api_url,
+            [sys.executable, "-m", "tests.jobs.program", str(self.folder / "state"), self.api_url,
              json.dumps({"folder": str(self.folder), **wish})],
             stdin=subprocess.PIPE, stdout=self._writing, cwd=ROOT,
         )  # fmt: skip
@@ -71,9 +73,9 @@ class Fleet:
             if line["what"] in ("queued", "parked", "completed")
         }
 
-    def until(self, true: Callable[[], bool]) -> None:
+    def until(self, true: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
         """Listen until it is so."""
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._reading, selectors.EVENT_READ)
             while not true():
@@ -87,7 +89,7 @@ class Fleet:
 
     def jobs(self) -> list[JobRecord]:
         """The stored jobs, oldest first."""
-        with AudioClient(settings_for(self._server.api_url, self.folder / "state")) as client:
+        with AudioClient(settings_for(self.api_url, self.folder / "state")) as client:
             return client.jobs()
 
     def queue_answers(self) -> list[int]:
@@ -108,8 +110,9 @@ def fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     with ExitStack() as stack:
 
         def gather(*rules: FaultRule, credit: Usdc = ZERO, **options: Any) -> Fleet:
+            options.setdefault("limits", Limits(retrieve=None))
             seller = SandboxSeller(
-                starting_credit=credit, limits=Limits(retrieve=None), job_seconds=options.pop("job_seconds", 0.5),
+                starting_credit=credit, job_seconds=options.pop("job_seconds", 0.5),
                 faults=FaultPlan(rules), **options,
             )  # fmt: skip
             return Fleet(tmp_path, stack.enter_context(SandboxServer(seller)), stack)
@@ -175,3 +178,45 @@ def test_one_job_asked_for_by_three_programs_is_bought_once_and_given_to_all(
     tracks = {(line["path"], line["sha256"]) for line in three.heard if line["what"] == "track"}
     assert (len(tracks), three.said("error")) == (1, 0), three.heard
     assert (len(three.books()["payments"]), len(three.books()["jobs"])) == (1, 1)
+
+
+def batch(
+    fleet: Callable[..., Fleet], *rules: FaultRule, programs: int, jobs: int, pace: float
+) -> tuple[Fleet, list[dict[str, Any]]]:
+    """Every program buys its jobs, one after the other, while time runs faster than ever; how each job ended."""
+    clock = HurriedClock(time.time(), pace)
+    crowd = fleet(*rules, clock=clock, limits=Limits.off())
+    each = jobs // programs
+    for n in range(programs):
+        crowd.program(
+            batch=[f"job-{n}-{number}" for number in range(each)], clock=[clock.began, pace],
+            settings={"MAX_TOP_UP": "5", "MAX_TOP_UP_PER_DAY": "1000"},
+        )  # fmt: skip
+    crowd.go()
+    crowd.until(lambda: crowd.said("ended") == jobs, 5 * PATIENCE_S)
+    return crowd, [line for line in crowd.heard if line["what"] == "ended"]
+
+
+def paid_in(crowd: Fleet) -> tuple[list[int], list[int]]:
+    """Top-ups in the seller's books, and what left the wallet on the chain."""
+    moved = [one.value for one in crowd.seller.chain.transfers if one.payer == WALLET.lower()]
+    return [payment["value"] for payment in crowd.books()["payments"]], moved
+
+
+def test_where_credit_never_shows_two_hundred_jobs_of_four_programs_cost_one_top_up(
+    fleet: Callable[..., Fleet],
+) -> None:
+    """The owner would allow two hundred: the first ends top-ups for all the others, in every program."""
+    crowd, ends = batch(fleet, FaultRule("never_credit", every=True), programs=4, jobs=200, pace=30)
+    assert paid_in(crowd) == ([usd("5")], [usd("5")])
+    assert Counter(line["code"] for line in ends).keys() <= {"PaymentRefused", "PaymentUnsettled"}
+    assert crowd.books()["jobs"] == []
+    with AudioClient(settings_for(crowd.api_url, crowd.folder / "state")) as client:
+        assert client.ledger.verify() == []
+
+
+def test_forty_jobs_of_four_programs_share_one_top_up(fleet: Callable[..., Fleet]) -> None:
+    crowd, ends = batch(fleet, programs=4, jobs=40, pace=20)
+    assert [line for line in ends if line["code"]] == []
+    assert paid_in(crowd) == ([usd("5")], [usd("5")])
+    assert len(crowd.books()["jobs"]) == 40
