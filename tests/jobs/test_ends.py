@@ -209,8 +209,7 @@ def test_a_track_that_is_fetched_late_makes_later_jobs_wait_no_longer(stage: Ope
         began = shop.clock.at
         assert shopper.generate(job_id=name, again=True).completed
         took.append(shop.clock.at - began)
-    assert max(took) < 60
-    assert took[-1] <= took[1], "the wait does not grow from job to job"
+    assert max(took) < 15, "it neither jumps nor grows from job to job"
 
 
 def test_a_job_older_than_a_day_waits_for_time_and_goes_on_when_asked(stage: OpenStage) -> None:
