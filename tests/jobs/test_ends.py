@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.jobs.stage import QUOTE, CountingSigner, OpenStage, Shopper, Stage, usd
+from tests.jobs.stage import MODEL, QUOTE, CountingSigner, OpenStage, Shopper, Stage, usd
 from x402_audio.errors import (
     ContentRejected,
     JobExpired,
@@ -15,8 +15,9 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.jsontext import Json
-from x402_audio.money import ZERO
+from x402_audio.money import ZERO, Usdc
 from x402_audio.sandbox import FaultRule
+from x402_audio.sandbox.books import Account
 
 CREDIT = usd("5")
 
@@ -118,6 +119,82 @@ def test_a_delivery_between_losses_does_not_stop_the_seller(stage: OpenStage) ->
             shopper.generate(job_id=name, again=True, timeout=3600)
     shop.faults()
     assert shopper.generate(job_id="e", again=True).completed
+
+
+def _gives_back(monkeypatch: pytest.MonkeyPatch, less: int) -> None:
+    """The seller's refunds are smaller than its charges by so many atomic units."""
+    enter = Account.enter
+
+    def entered(
+        self: Account, kind: str, amount: Usdc, at: float, request: str | None, model: str | None
+    ) -> Usdc:
+        return enter(self, kind, Usdc(amount - less) if kind == "REFUND" else amount, at, request, model)
+
+    monkeypatch.setattr(Account, "enter", entered)
+
+
+def test_a_refund_that_lost_a_rounding_is_a_refund(stage: OpenStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    _gives_back(monkeypatch, 1)
+    shop = stage(FaultRule("fail_job"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobFailed) as caught:
+        shopper.generate(job_id="k")
+    assert (caught.value.details["refunded"], shopper.holds("k")[0].refunded) == ("yes", Usdc(QUOTE - 1))
+    assert shopper.generate(job_id="k").completed
+    assert len(shop.jobs) == 2
+    assert shopper.client.ledger.verify() == []
+
+
+@pytest.mark.parametrize("fate", ["fail_job", "refuse_content"])
+def test_a_part_given_back_is_named_and_buys_again_only_by_another_name(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    _gives_back(monkeypatch, 101)
+    route = "/audio/retrieve" if fate == "refuse_content" else ""
+    shop = stage(FaultRule(fate, route), credit=CREDIT)
+    shopper = shop.shopper()
+    for _ in range(2):
+        with pytest.raises(JobFailed) as caught:
+            shopper.generate(job_id="k")
+        assert (caught.value.exit_code, caught.value.money_moved) == (9, "yes")
+        assert caught.value.details["refunded"] == "no"
+        assert "another --job-id" in caught.value.next_step
+    assert f"but for {Usdc(QUOTE - 101)} of {QUOTE}" in shopper.job("k").last_error
+    assert shopper.reconcile().differences == (), "the books know what came back"
+    assert len(shop.jobs) == 1
+    assert shopper.generate(job_id="l", again=True).completed
+    assert (len(shop.jobs), shop.left()) == (2, CREDIT - QUOTE - 101)
+    assert shopper.client.ledger.verify() == []
+
+
+def test_who_gives_back_a_little_each_time_is_stopped_as_who_gives_nothing(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _gives_back(monkeypatch, int(QUOTE) - 1)
+    shop = stage(FaultRule("fail_job", every=True), credit=CREDIT)
+    shopper = shop.shopper()
+    for name in "abc":
+        with pytest.raises(JobFailed):
+            shopper.generate(job_id=name, again=True)
+    with pytest.raises(PaymentRefused, match="not delivered"):
+        shopper.generate(job_id="d", again=True)
+    assert len(shop.jobs) == 3
+
+
+def test_a_refund_that_comes_later_opens_the_job_again_and_says_so(stage: OpenStage) -> None:
+    shop = stage(FaultRule("charge_without_delivery"), credit=CREDIT)
+    shopper = shop.shopper()
+    with pytest.raises(JobFailed) as caught:
+        shopper.generate(job_id="k", timeout=3600)
+    assert caught.value.next_step == "run: x402-audio reconcile"
+    (sold,) = shop.seller.jobs.values()
+    shop.seller.account(shop.wallet).enter("REFUND", QUOTE, shop.clock.at, sold.queue_id, MODEL)
+    shopper.reconcile()
+    with pytest.raises(JobFailed) as caught:
+        shopper.resume("k")
+    assert caught.value.details["refunded"] == "yes"
+    assert caught.value.next_step == "repeat with the same --job-id for a new attempt"
+    assert shopper.generate(job_id="k").completed
 
 
 def _suggested(shop: Stage, shopper: Shopper) -> None:

@@ -240,6 +240,25 @@ def test_a_job_is_paid_anew_only_after_void_or_whole_refund(ledger: SqliteLedger
         ledger.reserve(wish(job_id="three"), [])
 
 
+@pytest.mark.parametrize(
+    ("amount", "back", "whole"),
+    [(1_000_000, 999_900, True), (1_000_000, 999_899, False), (101, 1, True), (101, 0, False), (100, 99, False),
+     (1, 0, False)],
+)  # fmt: skip
+def test_what_rounding_took_of_a_refund_is_no_loss(
+    ledger: SqliteLedger, amount: int, back: int, whole: bool
+) -> None:
+    hold = pay(ledger, wish(job_id="one", amount=Usdc(amount)))
+    if back:
+        ledger.refund(hold, Usdc(back), charge_id="r", why="failed")
+    if whole:
+        assert ledger.reserve(wish(job_id="one"), []).state == "reserved"
+    else:
+        with pytest.raises(PaymentUnsettled):
+            ledger.reserve(wish(job_id="one"), [])
+    assert ledger.verify() == []
+
+
 def test_a_job_that_was_taken_over_pays_nothing(ledger: SqliteLedger) -> None:
     ledger.add_job(new_job())
     job = ledger.claim("jingle", "a", 60)

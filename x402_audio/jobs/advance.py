@@ -8,7 +8,7 @@ error means for the job (park, fail, leave as it is) is decided in one place, `_
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,8 @@ from x402_audio.jobs.schedule import kept, next_poll
 from x402_audio.jobs.strangers import meet
 from x402_audio.jobs.unknown import decide, refund_of, stop_after_losses
 from x402_audio.ledger.approvals import refusal
-from x402_audio.ledger.book import ENDED_JOBS, JobRecord, JobState, ParkedReason
+from x402_audio.ledger.book import ENDED_JOBS, Hold, JobRecord, JobState, ParkedReason
+from x402_audio.ledger.credit import is_given_back
 from x402_audio.money import Usdc
 from x402_audio.payment.books import knowing
 from x402_audio.payment.chain import ChainReader
@@ -345,11 +346,10 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
 
 def _check_fault(desk: Desk, job: JobRecord, progress: Refused) -> Flow[None]:
     """A 5xx to a poll is the job's failure when its refund shows, or when it lasts. Raises JobFailed."""
-    refunded = yield from refund_of(desk, job)
+    paid = yield from refund_of(desk, job)
     since = yield from call(lambda: _fault_since(desk, job))
-    if refunded or desk.clock.now() - since >= FAULT_PATIENCE_S:
-        said = "unknown" if refunded is None else "yes" if refunded else "no"
-        raise _failed(job, f"{progress.status} {progress.message}", said)
+    if (paid is not None and paid.refunded) or desk.clock.now() - since >= FAULT_PATIENCE_S:
+        raise _failed(job, f"{progress.status} {progress.message}", "unknown" if paid is None else "no", paid)
 
 
 def _fault_since(desk: Desk, job: JobRecord) -> float:
@@ -542,8 +542,8 @@ def take_up_unknown(
 # --- ends
 def _gone(desk: Desk, job: JobRecord, gone: Gone) -> Flow[X402AudioError]:
     """The job ended without audio: look for the refund, and say which end it is."""
-    refunded = yield from refund_of(desk, job)
-    said = "yes" if refunded else gone.refunded
+    paid = yield from refund_of(desk, job)
+    said = _refunded(paid, gone.refunded)
     if gone.reason == "expired":
         return JobExpired(
             f"{job.id}: the seller no longer has the track",
@@ -551,22 +551,43 @@ def _gone(desk: Desk, job: JobRecord, gone: Gone) -> Flow[X402AudioError]:
             queue_id=job.queue_id,
             refunded=said,
         )
-    if gone.reason == "rejected" and refunded:
+    if gone.reason == "rejected" and paid is not None and said == "yes":
         return ContentRejected(
-            f"the seller refused the content and gave {refunded} back: {gone.message}", status=422,
+            f"the seller refused the content and gave {paid.refunded} back: {gone.message}", status=422,
             suggested_prompt=gone.suggested_prompt,
             next_step=f"change the prompt, or: x402-audio resume {job.id} --use-suggestion",
         )  # fmt: skip
-    return _failed(job, gone.message, said, gone.suggested_prompt)
+    return _failed(job, gone.message, said, paid, gone.suggested_prompt)
 
 
-def _failed(job: JobRecord, words: str, refunded: str, suggested_prompt: str = "") -> JobFailed:
-    done = refunded == "yes"
+def _failed(
+    job: JobRecord, words: str, claimed: str, paid: Hold | None, suggested_prompt: str = ""
+) -> JobFailed:
+    refunded = _refunded(paid, claimed)
+    part = (
+        f", but for {paid.refunded} of {paid.amount}" if paid and paid.refunded and refunded == "no" else ""
+    )
     return JobFailed(
-        f"{job.id} failed at the seller ({words}); refunded: {refunded}",
+        f"{job.id} failed at the seller ({words}); refunded: {refunded}{part}",
         job_id=job.id, queue_id=job.queue_id, refunded=refunded, suggested_prompt=suggested_prompt,
-        next_step="repeat with the same --job-id for a new attempt" if done else "run: x402-audio reconcile",
+        next_step=_after_loss(refunded, [paid] if paid else []),
     )  # fmt: skip
+
+
+def _refunded(paid: Hold | None, otherwise: str) -> str:
+    """`yes` where all of the price came back; a part of it is `no`, whatever the seller calls it."""
+    if paid is None or not paid.refunded:
+        return otherwise
+    return "yes" if is_given_back(paid.amount, paid.refunded) else "no"
+
+
+def _after_loss(refunded: str, paid: Sequence[Hold]) -> str:
+    """What may be typed after a job that was paid and not delivered."""
+    if refunded == "yes" or not paid:
+        return "repeat with the same --job-id for a new attempt"
+    if any(hold.refunded for hold in paid):
+        return "ask the seller for the rest; to pay for it a second time, give it another --job-id"
+    return "run: x402-audio reconcile"
 
 
 PARK: Final[Mapping[type[X402AudioError], ParkedReason]] = {
@@ -640,13 +661,12 @@ def ended(desk: Desk, job: JobRecord, warnings: list[str] | None = None) -> Flow
             owner="agent", next_step="repeat with the same --job-id to buy it after all",
         )  # fmt: skip
     holds = yield from call(lambda: desk.ledger.holds(job_id=job.id))
-    paid = any(hold.kind != "topup" and hold.state != "void" for hold in holds)
+    paid = [hold for hold in holds if hold.kind != "topup" and hold.state != "void"]
     kind = JobExpired if job.state == "expired" else JobFailed
-    again = "repeat with the same --job-id for a new attempt"
+    refunded = _refunded(paid[-1], job.refunded or "unknown") if paid else job.refunded
     raise kind(
         f"{job.id} {job.state}: {job.last_error}", job_id=job.id, queue_id=job.queue_id,
-        refunded=job.refunded or ("unknown" if paid else ""), money_moved="yes" if paid else "no",
-        next_step="run: x402-audio reconcile" if paid and job.refunded != "yes" else again,
+        refunded=refunded, money_moved="yes" if paid else "no", next_step=_after_loss(refunded, paid[-1:]),
     )  # fmt: skip
 
 

@@ -210,17 +210,17 @@ def _duration_of(desk: Desk, hold: Hold) -> float | None:
     return p80(known_durations(desk, desk.ledger.job(hold.job_id))) if hold.job_id else None
 
 
-def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
+def refund_of(desk: Desk, job: JobRecord) -> Flow[Hold | None]:
     """Book the refund of a failed job when the seller's ledger shows one.
 
-    What was given back, atomic units; None where no ledger of the seller could be read.
+    The job's payment with what was given back of it; None where no ledger of the seller could be read.
     """
     paid = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",), kind="credit"))
     if desk.account is None or not paid:
         return None
     hold = paid[-1]
     if hold.refunded:
-        return hold.refunded
+        return hold
     try:
         rows = yield from read_ledger(desk.account, since=known_since(hold))
     except X402AudioError:
@@ -231,8 +231,8 @@ def refund_of(desk: Desk, job: JobRecord) -> Flow[Usdc | None]:
             refund = partial(
                 desk.ledger.refund, hold.id, amount, charge_id=group.refund_id, why="REFUND row at the seller"
             )
-            return (yield from call(refund)).refunded
-    return Usdc(0)
+            return (yield from call(refund))
+    return hold
 
 
 def stop_after_losses(desk: Desk, job: JobRecord) -> None:

@@ -383,7 +383,7 @@ class Ledger(Protocol):
     def refund(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
         """The seller gave back: lowers the total use (`ever`) once, at most the charge; never a window.
 
-        Only a refund of the whole amount lets the job be paid anew.
+        Only a refund of the whole amount, but for what is lost in rounding, lets the job be paid anew.
         """
 
     def overcharge(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:

@@ -64,6 +64,11 @@ def judge(
     return unconfirmed
 
 
+def is_given_back(amount: int, refunded: int) -> bool:
+    """All that was charged came back, but for what is lost in rounding against us. Atomic units."""
+    return refunded >= amount or 0 < amount - TOLERANCE <= refunded
+
+
 def available(balance: Usdc, books: Usdc, *, drawn_since: Usdc, undecided: Usdc) -> Usdc:
     """What a new job may count on: the lower of reading and books, less all that may still draw."""
     return Usdc(min(balance, books)) - drawn_since - undecided

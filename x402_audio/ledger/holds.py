@@ -23,6 +23,7 @@ from x402_audio.errors import (
 from x402_audio.ledger import approvals, credit_book, payees, spending
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, Approval, Hold, HoldState, Limit, PayeeRule, Reserve
 from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
 from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, insert_into, update_by_id
@@ -32,16 +33,18 @@ from x402_audio.money import Usdc
 AMOUNT_MAX: Final = 10**15
 """A billion USD: more is a mistake, and would not fit the store's integers."""
 
+_KEPT: Final = f"(refunded < amount AND (amount <= {int(TOLERANCE)} OR refunded < amount - {int(TOLERANCE)}))"
+"""In words: not `is_given_back`."""
 _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
 _OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
 _UNANSWERED: Final = (
     f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND state <> 'void' AND kind <> 'topup'"
-    " AND (state IN ('reserved', 'signed') OR refunded < amount)"
+    f" AND (state IN ('reserved', 'signed') OR {_KEPT})"
     " ORDER BY state IN ('reserved', 'signed') DESC LIMIT 1"
 )
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
-    " AND (state <> 'settled' OR refunded < amount) ORDER BY created_at LIMIT 1"
+    f" AND (state <> 'settled' OR {_KEPT}) ORDER BY created_at LIMIT 1"
 )
 _LIVE_TOPUP: Final = f"{SELECT_HOLD} WHERE wallet = ? AND kind = 'topup' AND state IN ('reserved', 'signed')"
 _TOPUP_NOT_SHOWN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled' AND delivered_at IS NULL"

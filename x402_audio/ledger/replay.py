@@ -16,6 +16,7 @@ from x402_audio.ledger import limits as rules
 from x402_audio.ledger.approvals import APPROVAL_COLUMNS, SELECT_APPROVAL
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, PURSES, Event, Finding, Purse
 from x402_audio.ledger.chain_of_events import breaks, digest
+from x402_audio.ledger.credit import is_given_back
 from x402_audio.ledger.database import View
 from x402_audio.ledger.holds import CHANGING
 from x402_audio.ledger.jobs_book import HASHED, PAID_STATES, UNEVENTED, may_go
@@ -187,7 +188,7 @@ class Replay:
         holds = (self.holds[hold_id] for hold_id in self._of_job.get(job_id, ()))
         return any(
             one["state"] in (*LIVE, "presumed")
-            or (one["state"] == "settled" and one["refunded"] < one["amount"])
+            or (one["state"] == "settled" and not is_given_back(one["amount"], one["refunded"]))
             for one in holds
         )
 

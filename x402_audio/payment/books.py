@@ -11,6 +11,7 @@ from typing import TypeVar
 from x402_audio.errors import JobConflict, LedgerError, MoneyMoved, UnknownJob
 from x402_audio.flow import Flow, call
 from x402_audio.ledger.book import Hold
+from x402_audio.ledger.credit import is_given_back
 
 T = TypeVar("T")
 
@@ -36,4 +37,8 @@ def moved(holds: Callable[[], Sequence[Hold]]) -> MoneyMoved:
         return "unknown"
     if any(hold.state in ("signed", "presumed") for hold in found):
         return "unknown"
-    return "yes" if any(hold.state == "settled" and hold.refunded < hold.amount for hold in found) else "no"
+    return (
+        "yes"
+        if any(hold.state == "settled" and not is_given_back(hold.amount, hold.refunded) for hold in found)
+        else "no"
+    )
