@@ -8,7 +8,6 @@ Knows nothing of money; only here and in `payment/auth.py` is a request really h
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -225,13 +224,17 @@ async def _do_async(
         case Call(function):
             return await in_thread(function)
         case Sleep(seconds):
-            await asyncio.sleep(seconds)
+            from asyncio import sleep as wait
+
+            await wait(seconds)
             return None
 
 
 async def _send_async(request: httpx.Request, http: httpx.AsyncClient) -> httpx.Response:
+    from asyncio import timeout
+
     try:
-        async with asyncio.timeout(HEAD_TOTAL_S):
+        async with timeout(HEAD_TOTAL_S):
             return await http.send(request, stream=True, follow_redirects=False)
     except TimeoutError:
         raise AnswerTooSlow(f"an answer's head that takes longer than {HEAD_TOTAL_S:.0f} s") from None
@@ -246,6 +249,8 @@ def _tell_head_came(response: httpx.Response) -> None:
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a blocking call in a thread; a cancelled task still waits for it, so that books are never half known."""
+    import asyncio
+
     work = asyncio.get_running_loop().run_in_executor(None, function)
     try:
         return await asyncio.shield(work)

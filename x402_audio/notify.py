@@ -10,7 +10,6 @@ import math
 import os
 import queue
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -130,6 +129,8 @@ class Notifier:
                 self._on_failure(Notice("warning", f"NOTIFY_COMMAND: {problem}"))
 
     def _tell(self, line: bytes) -> str:
+        import subprocess
+
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=kept,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypedDict, Unpack, cast
 
@@ -239,6 +238,8 @@ class Verbs:
         specs = yield from desk.specs()
         spec = specs.get(audio.model)
         if specs and spec is None:
+            from difflib import get_close_matches
+
             near = get_close_matches(audio.model, specs, n=3, cutoff=0.4) or sorted(specs)[:5]
             raise RequestInvalid(
                 f"this seller has no model {audio.model!r}; it has {', '.join(near)}, …",

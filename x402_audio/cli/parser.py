@@ -43,27 +43,20 @@ class UsageError(ConfigurationError):
 class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print and leave, and never repeats what may be a key.
 
-    What a command takes is added by its `fill` when it is first read or shown: of all commands one is run.
+    It is made when something is first asked of it, and `fill` adds its words then: of all commands one is run.
     """
 
-    fill: Callable[[Parser], None] | None = None
+    def __init__(self, *, fill: Callable[[Parser], None], **how: Any) -> None:
+        self._unmade: tuple[Callable[[Parser], None], dict[str, Any]] | None = (fill, how)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self._fill()
-        return super().parse_known_args(args, namespace)
-
-    def format_usage(self) -> str:
-        self._fill()
-        return super().format_usage()
-
-    def format_help(self) -> str:
-        self._fill()
-        return super().format_help()
-
-    def _fill(self) -> None:
-        fill, self.fill = self.fill, None
-        if fill is not None:
-            fill(self)
+    def __getattr__(self, name: str) -> Any:
+        unmade = self.__dict__.get("_unmade")
+        if unmade is None:
+            raise AttributeError(name)
+        (fill, how), self._unmade = unmade, None
+        super().__init__(**how)
+        fill(self)
+        return getattr(self, name)
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments"):
@@ -81,10 +74,13 @@ class Commands(Protocol):
 @cache
 def build_parser() -> Parser:
     """Every command of this version, with the global flags before and after it."""
-    parser = Parser(
+    return Parser(
         prog=PROGRAM, description="Buy music and sound with USDC on Base, and never pay twice.", epilog=_EXITS,
-        allow_abbrev=False,
+        allow_abbrev=False, fill=_program,
     )  # fmt: skip
+
+
+def _program(parser: Parser) -> None:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     _add_globals(parser, top=True)
     parser.set_defaults(run=None)
@@ -95,7 +91,6 @@ def build_parser() -> Parser:
     _add_owner(commands)
     _add_wallet_and_books(commands)
     _add_practice(commands)
-    return parser
 
 
 def _add_globals(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
@@ -127,16 +122,14 @@ def _command(
     description: str | None = None,
 ) -> None:
     """A command that is done by `run`. takes: what adds the words that are its own."""
-    parser = commands.add_parser(
-        name, help=text, description=description or text[:1].upper() + text[1:] + ".", allow_abbrev=False
-    )
-    parser.set_defaults(run=run)
 
     def fill(parser: Parser) -> None:
+        parser.set_defaults(run=run)
         for add in (_add_globals, *takes):
             add(parser)
 
-    parser.fill = fill
+    described = description or text[:1].upper() + text[1:] + "."
+    commands.add_parser(name, help=text, description=described, allow_abbrev=False, fill=fill)
 
 
 def _group(parser: Parser) -> Commands:
