@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -54,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         if unmade is None:
             raise AttributeError(name)
         (fill, how), self._unmade = unmade, None
-        super().__init__(**how)
+        super().__init__(formatter_class=_formatter, **how)
         fill(self)
         return getattr(self, name)
 
@@ -63,6 +64,15 @@ class Parser(argparse.ArgumentParser):
             options = re.findall(r"(?<=\s)--?[A-Za-z][\w-]*", message)
             message = f"unknown option {options[0]}" if options else "more words than this command takes"
         raise UsageError(_KEY_LIKE.sub("…", message), next_step=f"see: {self.prog} --help")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal. Argparse would ask `shutil`, with all its archives, for every word it is told of."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+    except (OSError, ValueError):
+        columns = 0
+    return argparse.HelpFormatter(prog, width=(columns or 80) - 2)
 
 
 class Commands(Protocol):
