@@ -162,6 +162,8 @@ class TestDoctor:
         rows = {row["what"]: row for row in told["result"]["rows"]}
         assert {"Python", "SQLite", "state folder", "wallet", "seller", "clock", "seller kind", "chain", "limits", "top-ups",
                 "ledger", "brake", "unknown payments"} <= set(rows)  # fmt: skip
+        assert rows.pop("owner") == {"what": "owner", "colour": "note", "text": "no passphrase is set",
+                                     "mend": "on a terminal: x402-audio owner set"}  # fmt: skip
         assert {row["colour"] for row in rows.values()} == {"green"}
         assert shop.counted() == (0, 0)
 

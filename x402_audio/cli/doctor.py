@@ -15,7 +15,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from x402_audio.cli.output import Report, money, table
-from x402_audio.cli.records import approval_line, standing
+from x402_audio.cli.records import approval_line, standing, to_approve
 from x402_audio.cli.stage import Stage
 from x402_audio.cli.wallet_commands import wallet_of
 from x402_audio.errors import ChainError, ClockError, ConfigurationError, X402AudioError
@@ -206,9 +206,10 @@ def _books(settings: Settings) -> Iterator[Row]:
     yield Row("owner", "green" if has_owner else "note", "a passphrase guards what widens spending" if has_owner
               else "no passphrase is set", "" if has_owner else "on a terminal: x402-audio owner set")  # fmt: skip
     for one in asked:
-        yield Row("owner", "note", approval_line(one))
+        yield Row("owner", "note", approval_line(one), to_approve(one))
     for _, origin, what, why in stopped:
-        yield Row("stopped", "red", f"{what} at {origin}: {why}", "x402-audio reconcile")
+        lift = f"x402-audio reconcile; or, on a terminal: x402-audio unfreeze {origin}"
+        yield Row("stopped", "red", f"{what} at {origin}: {why}", lift)
     yield Row("unknown payments", "red" if open_holds else "green", str(len(open_holds) or "none"),
               "x402-audio reconcile" if open_holds else "")  # fmt: skip
 

@@ -11,9 +11,10 @@ from x402_audio.cli.output import Report, as_json_text, record, table, when
 from x402_audio.cli.owner import confirm
 from x402_audio.cli.parser import UsageError
 from x402_audio.cli.records import (
+    OVER_TIME,
     allowance_fields,
     approval_fields,
-    approval_line,
+    approval_lines,
     is_nearly_used,
     percent_used,
     standing,
@@ -42,9 +43,7 @@ def budget(stage: Stage) -> Report:
     rows = [
         [
             name_of(one.limit),
-            str(one.spent),
-            str(one.held),
-            str(one.left),
+            *([str(one.spent), str(one.held), str(one.left)] if one.limit.window in OVER_TIME else ["-"] * 3),
             when(one.returns_at),
             f"{percent_used(one)} % used" if is_nearly_used(one) else "",
         ]
@@ -53,7 +52,7 @@ def budget(stage: Stage) -> Report:
     lines = table(rows, ("limit", "spent", "at risk", "left", "comes back", ""))
     if frozen is not None:
         lines.append(f"FROZEN: {frozen}")
-    lines += [approval_line(one) for one in asked]
+    lines += approval_lines(asked)
     lines += [f"stopped: {what} at {origin}: {why}" for _, origin, what, why in stopped]
     result = {
         "limits": [allowance_fields(one) for one in allowances], "frozen": frozen,

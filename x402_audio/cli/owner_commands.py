@@ -8,7 +8,7 @@ from typing import TypeVar
 from x402_audio.cli.output import Report, table, when
 from x402_audio.cli.owner import ask_passphrase, at_a_terminal, confirm, need_terminal
 from x402_audio.cli.parser import UsageError
-from x402_audio.cli.records import approval_fields, approval_line, standing
+from x402_audio.cli.records import approval_fields, approval_lines, standing
 from x402_audio.cli.stage import Stage
 from x402_audio.errors import ApprovalWanted, PaymentRefused, UnknownApproval
 from x402_audio.ledger.book import Approval, Ledger
@@ -43,7 +43,7 @@ def approve(stage: Stage) -> Report:
         if stage.args.id is None:
             asked = standing(client.ledger)
             rows = [approval_fields(one) for one in asked]
-            return Report({"approvals": rows}, [approval_line(one) for one in asked] or ["nothing is asked"])
+            return Report({"approvals": rows}, approval_lines(asked) or ["nothing is asked"])
         given = give(stage, client.ledger, _named(client.ledger, stage.args.id))
     go_on = f"x402-audio resume {given.job_id}" if given.job_id else "repeat the same purchase"
     return Report(approval_fields(given), [f"approved until {when(given.expires_at)}, once; go on: {go_on}"])

@@ -327,7 +327,7 @@ def _owner(owner: Parser) -> None:
 
 
 def _freeze(freeze: Parser) -> None:
-    freeze.add_argument("--why", default="frozen on the command line", metavar="TEXT")
+    freeze.add_argument("--why", default="by command", metavar="TEXT")
 
 
 def _unfreeze(unfreeze: Parser) -> None:

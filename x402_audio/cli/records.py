@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ASKED_FOR_S = 86_400
 _HIDDEN = ("request", "options", "epoch", "digest")
-_WINDOWS = ("hour", "day", "month", "ever")
+OVER_TIME = ("hour", "day", "month", "ever")
 
 
 def job_fields(job: JobRecord, *, whole: bool = False) -> dict[str, object]:
@@ -89,12 +89,27 @@ def standing(ledger: Ledger) -> list[Approval]:
 
 
 def approval_line(approval: Approval) -> str:
-    """The same as one line for people, with what to type."""
-    name = approval.job_id or approval.id
-    what = f"{approval.amount} from {approval.purse} at {approval.origin}"
+    """The same as one line for people."""
+    what = f"{approval.amount} from {approval.purse} at {approval.origin} ({approval.job_id or approval.id})"
     if approval.state == "granted":
-        return f"approved until {when(approval.expires_at)}, not yet paid: {what} ({name})"
-    return f"asks the owner: {what}: {approval.why}; on a terminal: x402-audio approve {name}"
+        return f"approved until {when(approval.expires_at)}, not yet paid: {what}"
+    return f"asks the owner: {what}"
+
+
+def approval_lines(approvals: Iterable[Approval]) -> list[str]:
+    """A line for each, and under what is asked why, and what to type."""
+    lines = []
+    for one in approvals:
+        lines.append(approval_line(one))
+        if one.state == "wanted":
+            lines += [f"  {one.why}", f"  {to_approve(one)}"]
+    return lines
+
+
+def to_approve(approval: Approval) -> str:
+    """What the owner types; '' where nothing is asked any more."""
+    name = approval.job_id or approval.id
+    return f"on a terminal: x402-audio approve {name}" if approval.state == "wanted" else ""
 
 
 def allowance_fields(allowance: Allowance) -> dict[str, object]:
@@ -114,12 +129,12 @@ def allowance_fields(allowance: Allowance) -> dict[str, object]:
 
 def budget_left(allowances: Iterable[Allowance]) -> list[dict[str, object]]:
     """What is left of every limit over time."""
-    return [allowance_fields(one) for one in allowances if one.limit.window in _WINDOWS]
+    return [allowance_fields(one) for one in allowances if one.limit.window in OVER_TIME]
 
 
 def tightest(allowances: Iterable[Allowance]) -> str:
     """The limit on jobs with the least left, in words; '' when there is none."""
-    mine = [one for one in allowances if one.limit.purse == "jobs" and one.limit.window in _WINDOWS]
+    mine = [one for one in allowances if one.limit.purse == "jobs" and one.limit.window in OVER_TIME]
     if not mine:
         return ""
     least = min(mine, key=lambda one: one.left)
@@ -128,7 +143,7 @@ def tightest(allowances: Iterable[Allowance]) -> str:
 
 def percent_used(allowance: Allowance) -> int | None:
     """How much of a limit over time is used, whole percent rounded down; None for one that is no such limit."""
-    if allowance.limit.window not in _WINDOWS or allowance.limit.amount == 0:
+    if allowance.limit.window not in OVER_TIME or allowance.limit.amount == 0:
         return None
     return (allowance.spent + allowance.held) * 100 // allowance.limit.amount
 

@@ -371,7 +371,7 @@ def _refuse_stopped(tx: Transaction, wallet: str, origin: str, what: str) -> Non
     row = tx.one(_SUSPENDED, (wallet, origin, what))
     if row:
         raise PaymentRefused(f"{what} stopped at {origin}: {row[0]}",
-                             next_step="x402-audio reconcile; then the owner may lift it")  # fmt: skip
+                             next_step=f"x402-audio reconcile; then, on a terminal, the owner may: x402-audio unfreeze {origin}")  # fmt: skip
 
 
 def paid_unanswered(hold: Hold) -> PaymentRefused:
