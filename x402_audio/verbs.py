@@ -19,6 +19,7 @@ from x402_audio.errors import (
     ChainError,
     ConfigurationError,
     InsufficientBalance,
+    JobTimedOut,
     OpenJobExists,
     PaymentRefused,
     PaymentUnsettled,
@@ -27,7 +28,15 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, send, sleep
-from x402_audio.jobs.advance import JOB_LIFE_S, cancel_unpaid, change_options, knowing_job, run_job
+from x402_audio.jobs.advance import (
+    JOB_LIFE_S,
+    JOIN_EVERY_S,
+    cancel_unpaid,
+    change_options,
+    knowing_job,
+    run_job,
+    timed_out,
+)
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.download import check_writable, shown
 from x402_audio.jobs.gate import PAID, top_ups_on
@@ -52,8 +61,8 @@ SIMILAR_WITHIN_S: Final = 3600
 JOB_ID_CHARS_MAX: Final = 200
 """The default file is called after the job, and no file system takes much more."""
 FIRST_LEDGER_S: Final = 120
-SLICE_S: Final = 0.5
-"""How long `work` stays with one job while there are others."""
+LOOK_EVERY_S: Final = 2.0
+"""How often `work` looks for jobs that others stored, and for credit."""
 
 
 class AudioWishes(TypedDict, total=False):
@@ -125,30 +134,50 @@ class Verbs:
     def work(
         self, until: float, *, poll_interval: float | None = None, until_idle: bool = False
     ) -> Flow[list[Outcome]]:
-        """Advance every unfinished job of this wallet until all ended, or everything left is parked, or time is up."""
+        """Advance every unfinished job of this wallet until all ended, or everything left is parked, or time is up.
+
+        A job that waits for its seller is nothing here but a row with the time it is due: it is looked at then.
+        """
         outcomes: dict[str, Outcome] = {}
         clock = self._wiring.clock
         while True:
-            jobs = yield from call(
-                lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True)
-            )
-            alone = len(jobs) == 1 and not until_idle
+            jobs, later, first = yield from call(self._on_hand)
+            alone = len(jobs) + later == 1 and not until_idle
             moved = False
             asked, approved = yield from call(self._asked_for)
-            for job in _in_turn(jobs, outcomes, approved):
-                slice_end = until if alone else min(until, clock.monotonic() + SLICE_S)
-                outcome = yield from self._work_one(job, slice_end, poll_interval)
+            turn = _in_turn(jobs, outcomes, approved)
+            for job in turn:
+                outcome = yield from self._work_one(job, until if alone else clock.monotonic(), poll_interval)
+                if isinstance(outcome.error, JobTimedOut):
+                    outcomes.pop(job.id, None)
+                    continue
                 moved = moved or outcome.track is not None or not _waits(outcome.error)
                 outcomes[job.id] = outcome
-            left = yield from call(
-                lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True)
-            )
-            busy = [job for job in left if job.state != "parked"]
-            if not left or clock.monotonic() >= until or (until_idle and not busy):
+            if turn:
+                jobs, later, first = yield from call(self._on_hand)
+            parked = all(job.state == "parked" for job in jobs)
+            idle = until_idle and parked and not later
+            if not (jobs or later) or clock.monotonic() >= until or idle:
+                return [*outcomes.values(), *(yield from call(lambda: self._not_ended(outcomes)))]
+            if not later and all(
+                job.parked_reason in ("human", "owner") and job.id not in asked for job in jobs
+            ):
                 return list(outcomes.values())
-            if all(job.parked_reason in ("human", "owner") and job.id not in asked for job in left):
-                return list(outcomes.values())
-            yield from sleep(0.05 if moved or busy else min(2.0, max(0.0, until - clock.monotonic())))
+            pause = 0.05 if moved else LOOK_EVERY_S if parked else JOIN_EVERY_S
+            if first is not None:
+                pause = min(pause, max(0.0, first - clock.now()))
+            yield from sleep(min(pause, max(0.0, until - clock.monotonic())))
+
+    def _on_hand(self) -> tuple[list[JobRecord], int, float | None]:
+        """Unfinished jobs that can be looked at now; how many only wait for their seller; when the first of those is due."""
+        ledger, wallet, now = self._wiring.ledger, self._wiring.wallet, self._wiring.clock.now()
+        return ledger.jobs(wallet=wallet, unfinished=True, due_by=now), *ledger.waiting(wallet, due_after=now)
+
+    def _not_ended(self, known: Container[str]) -> list[Outcome]:
+        """What is said of the jobs that go on without us."""
+        jobs = self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True, limit=1_000_000)
+        left = [job for job in jobs if job.state != "parked" and job.id not in known]
+        return [Outcome(job.id, None, timed_out(job)) for job in left]
 
     def _asked_for(self) -> tuple[set[str | None], set[str | None]]:
         """Jobs for which the owner's leave is asked or given, and those for which it is given."""

@@ -189,7 +189,7 @@ def _join(desk: Desk, job_id: str, until: float) -> Flow[Track | None]:
     if job.state in ENDED_JOBS:
         return (yield from ended(desk, job))
     if desk.clock.monotonic() >= until:
-        raise _timed_out(job)
+        raise timed_out(job)
     yield from sleep(JOIN_EVERY_S)
     return None
 
@@ -292,7 +292,7 @@ def _poll(desk: Desk, job: JobRecord, until: float, warnings: list[str]) -> Flow
     if job.due > now and job.state == "queued":
         left = until - desk.clock.monotonic()
         if left <= 0:
-            raise _timed_out(job)
+            raise timed_out(job)
         pause = min(job.due - now, left, LEASE_S / 2)
         yield from sleep(pause)
         if pause >= LEASE_S / 2:
@@ -317,7 +317,7 @@ def _poll(desk: Desk, job: JobRecord, until: float, warnings: list[str]) -> Flow
 
 def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: float) -> Flow[JobRecord]:
     """Book when to ask again."""
-    waiting = yield from call(lambda: len(desk.ledger.jobs(wallet=job.wallet, states=("queued",))))
+    waiting, _ = yield from call(lambda: desk.ledger.waiting(job.wallet))
     interval = JobOptions.from_json(job.options).interval
     if isinstance(progress, Processing):
         yield from call(lambda: _forget_fault(desk, job))
@@ -340,7 +340,7 @@ def _later(desk: Desk, job: JobRecord, progress: Processing | Refused, until: fl
     due = desk.clock.now() + pause
     yield from call(lambda: desk.ledger.wake(job.id, job.epoch, due))
     if desk.clock.monotonic() >= until:
-        raise _timed_out(job)
+        raise timed_out(job)
     return (yield from call(lambda: desk.ledger.job(job.id)))
 
 
@@ -712,7 +712,8 @@ def seller_error_of(refused: Refused) -> X402AudioError:
     )  # fmt: skip
 
 
-def _timed_out(job: JobRecord) -> JobTimedOut:
+def timed_out(job: JobRecord) -> JobTimedOut:
+    """What a caller is told whose waiting ended before the job."""
     return JobTimedOut(
         f"{job.id} is {job.state}; the waiting ended, not the job", job_id=job.id, queue_id=job.queue_id,
         next_step=f"x402-audio resume {job.id}", money_moved="yes" if job.queue_id else "no",

@@ -220,9 +220,9 @@ def _book_queued(
 ) -> Flow[JobRecord]:
     """Hold settled and job queued with its queue_id, in one transaction (I7)."""
     options = JobOptions.from_json(job.options)
-    waiting = yield from call(lambda: len(desk.ledger.jobs(wallet=job.wallet, states=("queued",))) + 1)
+    waiting, _ = yield from call(lambda: desk.ledger.waiting(job.wallet))
     known = yield from call(lambda: known_durations(desk, job))
-    due = desk.clock.now() + first_poll(known, waiting, options.interval)
+    due = desk.clock.now() + first_poll(known, waiting + 1, options.interval)
     queued = yield from call(
         lambda: desk.ledger.queued(
             job.id,

@@ -430,9 +430,13 @@ class Ledger(Protocol):
         wallet: str | None = None,
         states: Sequence[str] = (),
         unfinished: bool = False,
+        due_by: float | None = None,
         limit: int = 1000,
     ) -> list[JobRecord]:
-        """Oldest first."""
+        """Oldest first. With `due_by` those are left out that are queued and asked for later than that, Unix seconds."""
+
+    def waiting(self, wallet: str, *, due_after: float = 0.0) -> tuple[int, float | None]:
+        """How many queued jobs of the wallet are due after that, and when the first of them is. No job is read."""
 
     def similar_open_job(self, digest: str, wallet: str, younger_than_s: float) -> JobRecord | None: ...
 

@@ -65,6 +65,7 @@ _CLAIM: Final = "UPDATE job SET owner = ?, lease_s = ?, lease_until = ?, epoch =
 _RELEASE: Final = "UPDATE job SET owner = '', lease_until = 0 WHERE id = ? AND epoch = ?"
 _WAKE: Final = "UPDATE job SET due = ?, lease_until = ? + lease_s WHERE id = ? AND epoch = ?"
 _UNFINISHED: Final = "state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+_WAITING: Final = "SELECT count(*), min(due) FROM job WHERE state = 'queued' AND +wallet = ? AND due > ?"
 _PAID: Final = "SELECT 1 FROM hold WHERE job_id = ? AND kind <> 'topup' AND +state = 'settled' LIMIT 1"
 
 
@@ -113,6 +114,7 @@ class JobVerbs:
         wallet: str | None = None,
         states: Sequence[str] = (),
         unfinished: bool = False,
+        due_by: float | None = None,
         limit: int = 1000,
     ) -> list[JobRecord]:
         """See `Ledger.jobs`."""
@@ -127,11 +129,21 @@ class JobVerbs:
             values.extend(states)
         if unfinished:
             words.append(_UNFINISHED)
+        if due_by is not None:
+            words.append("NOT (state = 'queued' AND due > ?)")
+            values.append(due_by)
         with self._database.reading() as view:
             rows = view.all(
                 f"{SELECT_JOB} WHERE {' AND '.join(words)} ORDER BY created_at LIMIT ?", (*values, limit)
             )
         return [job_from(row) for row in rows]
+
+    def waiting(self, wallet: str, *, due_after: float = 0.0) -> tuple[int, float | None]:
+        """See `Ledger.waiting`."""
+        with self._database.reading() as view:
+            row = view.one(_WAITING, (wallet, due_after))
+        assert row is not None
+        return row[0], row[1]
 
     def similar_open_job(self, digest: str, wallet: str, younger_than_s: float) -> JobRecord | None:
         """See `Ledger.similar_open_job`: the newest such job."""
