@@ -181,6 +181,35 @@ def test_a_named_purchase_is_recognised_by_its_name(open_till: OpenTill, mode: s
     assert len(till.payments) == 2
 
 
+@VERSIONS
+def test_a_name_is_bought_once_even_after_its_answer_came(open_till: OpenTill, mode: str) -> None:
+    """Who died with the answer in hand may ask again: the same payment is shown while it is valid, and none is made."""
+    till = open_till(mode)
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+    first = body_of(till.buy(extensions=named))["queue_id"]
+    assert body_of(till.buy(extensions=named))["queue_id"] == first
+    assert (len(till.nonces), len(till.payments), len(set(till.porter.values(QUEUE)))) == (1, 1, 1)
+    till.clock.at += 300
+    asked = len(till.books["requests"])
+    with pytest.raises(PaymentRefused, match="answered already") as refused:
+        till.buy(extensions=named)
+    assert (refused.value.money_moved, len(till.books["requests"])) == ("yes", asked)
+    with pytest.raises(PaymentRefused):
+        till.buy(json={**MUSIC, "prompt": "Rain on tin"}, extensions=named)
+    assert (len(till.nonces), len(till.payments)) == (1, 1)
+    assert till.ledger.verify() == []
+
+
+def test_a_name_whose_money_came_back_may_be_bought_again(open_till: OpenTill) -> None:
+    till = open_till("direct-v2")
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+    till.buy(extensions=named)
+    [hold] = till.ledger.holds()
+    till.ledger.refund(hold.id, hold.amount, charge_id="", why="paid back")
+    assert till.buy(extensions=named).status_code == 200
+    assert len(till.nonces) == 2
+
+
 def test_a_named_purchase_with_another_body_is_not_sent_the_old_payment(open_till: OpenTill) -> None:
     till = open_till("direct-v2")
     named = {"x402_audio": {"purchase": "jingle-7"}}

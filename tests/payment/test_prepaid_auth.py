@@ -270,6 +270,14 @@ def test_a_draw_the_sellers_ledger_shows_and_nobody_answered_is_bought_no_second
     assert len(till.jobs) == 1
 
 
+def test_a_name_draws_once_even_after_its_answer_came(till: Till) -> None:
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+    till.buy(extensions=named)
+    with pytest.raises(PaymentRefused, match="answered already"):
+        till.buy(extensions=named)
+    assert len(till.jobs) == len(till.ledger.holds()) == 1
+
+
 def test_a_draw_that_never_arrived_is_bought_by_the_equal_request(till: Till) -> None:
     till.faults(FaultRule("drop_before", QUEUE))
     with pytest.raises(httpx.RemoteProtocolError):

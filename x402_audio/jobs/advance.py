@@ -525,7 +525,11 @@ def take_up_unknown(
         raise _undecided(job)
     settled = yield from call(lambda: desk.ledger.holds(job_id=job.id, states=("settled",)))
     direct = [hold for hold in settled if hold.kind == "direct"]
-    if resend and desk.payer is not None and any(map(desk.payer.owed, direct)):
+    if (
+        resend
+        and desk.payer is not None
+        and any(desk.payer.owed(hold) for hold in direct if hold.delivered_at is None)
+    ):
         why = "a witness settled it and nobody answered: the same payment is shown again"
         return (yield from _move(desk, job, job.resume_state or "quoted", why=why))
     if direct:

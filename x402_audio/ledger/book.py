@@ -398,9 +398,9 @@ class Ledger(Protocol):
         """The purchase's live hold that was not delivered yet."""
 
     def unanswered(self, wallet: str, purchase: str) -> Hold | None:
-        """The purchase's hold that was not answered: live, or moved without an answer.
+        """The purchase's hold that was not answered: live, or moved without an answer; of a name (`named:…`) any.
 
-        While it is live `reserve` adopts it, and buys nothing beside what moved.
+        While it is live and unanswered `reserve` adopts it; it buys nothing beside what moved.
         """
 
     def holds(

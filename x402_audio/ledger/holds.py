@@ -42,6 +42,10 @@ _UNANSWERED: Final = (
     f" AND (state IN ('reserved', 'signed') OR {_KEPT})"
     " ORDER BY state IN ('reserved', 'signed') DESC LIMIT 1"
 )
+_NAMED: Final = (
+    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND purchase >= 'named:' AND purchase < 'named;'"
+    " AND state <> 'void' AND (state IN ('reserved', 'signed') OR refunded < amount) LIMIT 1"
+)
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
     f" AND (state <> 'settled' OR {_KEPT}) ORDER BY created_at LIMIT 1"
@@ -100,7 +104,7 @@ class HoldVerbs:
     def _reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None) -> Hold:
         with self._database.transaction() as tx:
             alone = wish.job_id is None and wish.kind != "topup"
-            row = tx.one(_UNANSWERED if alone else _OPEN, (wish.wallet, wish.purchase))
+            row = tx.one(_standing(wish.purchase) if alone else _OPEN, (wish.wallet, wish.purchase))
             if row:
                 return _adopt(hold_from(row, adopted=True), wish)
             refuse_frozen(tx)
@@ -144,7 +148,7 @@ class HoldVerbs:
         """See `Ledger.resend`. Refused while frozen (Frozen; the hold stays), but for what moved already."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
-            if before.state != "settled" or before.delivered_at is not None:
+            if before.state != "settled":
                 _must_be(before, "signed")
                 refuse_frozen(tx, moved=True)
             return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
@@ -281,7 +285,7 @@ class HoldVerbs:
     def unanswered(self, wallet: str, purchase: str) -> Hold | None:
         """See `Ledger.unanswered`."""
         with self._database.reading() as view:
-            row = view.one(_UNANSWERED, (wallet, purchase))
+            row = view.one(_standing(purchase), (wallet, purchase))
         return hold_from(row) if row else None
 
     def holds(
@@ -336,6 +340,11 @@ def settle_in(
     return _end(tx, before, "settled", evidence=evidence, known=known)
 
 
+def _standing(purchase: str) -> str:
+    """What asks for the hold that stands in a purchase's way: a name is bought once, a request until it is answered."""
+    return _NAMED if purchase.startswith("named:") else _UNANSWERED
+
+
 def deliver_in(tx: Transaction, before: Hold, why: str) -> Hold:
     """Note that what was paid was answered; once."""
     if before.delivered_at is not None:
@@ -374,9 +383,15 @@ def _refuse_stopped(tx: Transaction, wallet: str, origin: str, what: str) -> Non
                              next_step=f"x402-audio reconcile; then, on a terminal, the owner may: x402-audio unfreeze {origin}")  # fmt: skip
 
 
-def paid_unanswered(hold: Hold) -> PaymentRefused:
-    """The refusal to buy what was bought already and never came."""
+def paid_already(hold: Hold) -> PaymentRefused:
+    """The refusal to buy what was bought already: it never came, or its name was to be bought once."""
     proof = hold.transaction or hold.charge_id
+    if hold.delivered_at is not None:
+        return PaymentRefused(
+            f"the purchase of this name was paid ({hold.amount}) and answered already",
+            money_moved="yes" if hold.state == "settled" else "unknown",
+            next_step="use the answer you had; another purchase takes another name",
+        )
     return PaymentRefused(
         f"{hold.amount} moved for this very request, and no answer came{f' ({proof})' if proof else ''}",
         money_moved="yes" if hold.state == "settled" else "unknown",
@@ -396,8 +411,8 @@ def _check_wish(wish: Reserve) -> None:
 
 
 def _adopt(open_hold: Hold, wish: Reserve) -> Hold:
-    if open_hold.state not in LIVE:
-        raise paid_unanswered(open_hold)
+    if open_hold.state not in LIVE or open_hold.delivered_at is not None:
+        raise paid_already(open_hold)
     for name in _SAME:
         had, wanted = getattr(open_hold, name), getattr(wish, name)
         if had != wanted and not (name in ("pay_to", "asset") and had.lower() == wanted.lower()):

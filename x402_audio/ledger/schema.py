@@ -237,6 +237,7 @@ CREATE TABLE sized (
 ) WITHOUT ROWID;
 CREATE INDEX sized_alike ON sized (origin, model, size);
 CREATE INDEX hold_unanswered ON hold (wallet, purchase) WHERE delivered_at IS NULL AND state <> 'void';
+CREATE INDEX hold_named ON hold (wallet, purchase) WHERE purchase >= 'named:' AND purchase < 'named;';
 CREATE TABLE mark (
     purse TEXT NOT NULL,
     scope TEXT NOT NULL,

@@ -2,9 +2,9 @@
 
 A purchase is (wallet, method, URL, body digest), or the name the caller gives it. While its hold is open the same
 request sends the stored payment again; after a delivered 2xx an equal request is a new purchase; what was paid and
-never answered is bought no second time. The client's own transport, proxy, TLS and limits stay as they are; a streamed
-answer stays streamed; secrets travel one hop. On a prepaid origin requests are signed in, and a call that can draw
-credit is a payment like any other.
+never answered is bought no second time, and a name is bought once, answered or not. The client's own transport,
+proxy, TLS and limits stay as they are; a streamed answer stays streamed; secrets travel one hop. On a prepaid origin
+requests are signed in, and a call that can draw credit is a payment like any other.
 
 httpx closes the auth flow when its transport fails, so everything that must be true then was committed before.
 """
@@ -44,7 +44,7 @@ from x402_audio.flow import (
     send,
 )
 from x402_audio.ledger.book import LIVE, Hold, Ledger, Limit, Reading
-from x402_audio.ledger.holds import paid_unanswered
+from x402_audio.ledger.holds import paid_already
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.books import knowing
@@ -288,16 +288,17 @@ class X402Auth(httpx.Auth):
             return "", None
         digest = hashlib.sha256(body).hexdigest()
         named = self._stated(request).get("purchase")
-        key = f"named:{named}" if named else f"{request.method} {request.url} {digest}"
-        return f"auth:{hashlib.sha256(key.encode()).hexdigest()}", digest
+        key = named or f"{request.method} {request.url} {digest}"
+        return f"{'named' if named else 'auth'}:{hashlib.sha256(str(key).encode()).hexdigest()}", digest
 
     def _opened(self, request: httpx.Request, identity: str, digest: str) -> Flow[Hold | None]:
         """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
         opened = yield from self._payer.books(partial(self._ledger.unanswered, self._payer.wallet, identity))
         if opened is None:
             return None
-        if opened.state not in LIVE and not self._payer.owed(opened):
-            raise paid_unanswered(opened)
+        answered = opened.delivered_at is not None
+        if (opened.state not in LIVE or answered) and not self._payer.owed(opened):
+            raise paid_already(opened)
         then, now = httpx.URL(opened.resource), request.url
         same = (opened.method, opened.body_digest, opened.origin) == (request.method, digest, origin_of(now))
         if not same or then.path != now.path or (opened.kind == "direct" and then != now):

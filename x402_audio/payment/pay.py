@@ -251,9 +251,9 @@ class Payer:
         return None
 
     def owed(self, hold: Hold) -> bool:
-        """Whether a direct payment that a witness settled, and nobody answered, may still be shown to its seller."""
+        """Whether a direct payment that moved, or was answered before, may still be shown to its seller."""
         fits = self._clock.now() < hold.valid_before - RESEND_MARGIN_S
-        return hold.kind == "direct" and hold.state == "settled" and hold.delivered_at is None and fits
+        return hold.kind == "direct" and hold.state in ("signed", "settled") and fits
 
     def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
         """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late."""
