@@ -11,7 +11,9 @@ from typing import Final
 from x402_audio.errors import (
     ContentRejected,
     InsufficientBalance,
+    JobFailed,
     PaymentRefused,
+    PaymentRejected,
     PaymentUnsettled,
     ProtocolError,
     SellerError,
@@ -57,11 +59,19 @@ def _buy_direct(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
     specs = yield from desk.specs()
     audio, spec = audio_of(job), specs.get(job.model)
     ask = desk.provider.ask_queue(audio, spec)
-    bought = yield from buy_direct(
-        desk.payer, desk.session, ask, desk.policy(options, job.price), identity=identity(job),
-        limits=(*desk.limits, *options.limits()), job_id=job.id, epoch=job.epoch, model=job.model, label=job.label,
-        size=size_of(audio, spec), reads=lambda response: isinstance(desk.provider.read_queued(answer_of(response)), Queued),
-    )  # fmt: skip
+    try:
+        bought = yield from buy_direct(
+            desk.payer, desk.session, ask, desk.policy(options, job.price), identity=identity(job),
+            limits=(*desk.limits, *options.limits()), job_id=job.id, epoch=job.epoch, model=job.model, label=job.label,
+            size=size_of(audio, spec), reads=lambda response: isinstance(desk.provider.read_queued(answer_of(response)), Queued),
+        )  # fmt: skip
+    except PaymentRejected as declined:
+        if declined.money_moved != "yes":
+            raise
+        raise JobFailed(
+            f"{job.id} was paid (a witness says so), and its seller hands over no track: {declined.message}",
+            job_id=job.id, queue_id="", refunded="no", next_step="show the seller the transaction: x402-audio jobs show",
+        ) from None  # fmt: skip
     answer = answer_of(bought.response)
     if bought.hold is None:
         if answer.status < 400:
