@@ -18,7 +18,6 @@ CODES = {
     "delivered, paid once": "D1",
     "delivered, paid once, 1 top-up": "D1T",
     "paid once and booked, the caller has no answer": "A1",
-    "delivered to a program that died before it could say so, and bought anew by the next": "D2",
     "paid nothing": "N0",
 }
 """The good outcomes. Any other is written out in capitals, and the tests refuse the table."""
@@ -35,8 +34,6 @@ share it, the cell holds each outcome once.
 | `D1` | delivered, paid once |
 | `D1T` | delivered, paid once, after one top-up |
 | `A1` | paid once, and the books say so; the program that asked is gone or has no answer (only where a stranger's program holds the job) |
-| `D2` | `X402Auth` only: the answer was delivered and booked, the program died before its caller could use it, and the next \
-program's equal request is, by contract, a new purchase |
 | `N0` | nothing was paid, and nothing delivered |
 | `·` | there is nothing this misfortune could befall |
 
