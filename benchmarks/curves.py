@@ -47,13 +47,15 @@ def payment() -> Reserve:
     )  # fmt: skip
 
 
-def pay(path: Path, begin: float) -> dict[str, float]:
-    """One process's payments, booked from the same moment on for SECONDS."""
+def pay(path: Path) -> dict[str, float]:
+    """One process's payments, booked for SECONDS from the word to begin."""
     ledger = SqliteLedger(path)
     ledger.heads()
-    time.sleep(max(0.0, begin - time.time()))
+    print("ready", flush=True)
+    sys.stdin.readline()
     start, payments = time.process_time(), 0
-    while time.time() < begin + SECONDS:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
         hold = ledger.reserve(payment(), LIMITS)
         ledger.depart(hold.id, b"header")
         ledger.settle(hold.id, evidence="receipt")
@@ -62,18 +64,29 @@ def pay(path: Path, begin: float) -> dict[str, float]:
 
 
 def processes(number: int) -> dict[str, float]:
-    """So many processes on one ledger."""
+    """So many processes on one ledger, begun together once all of them are there."""
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         path = Path(folder) / "ledger.db"
         SqliteLedger(path).close()
-        begin = time.time() + 1.5 + number * 0.3
-        words = [sys.executable, "-m", "benchmarks.curves", str(path), str(begin)]
-        running = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(number)]
+        words = [sys.executable, "-m", "benchmarks.curves", str(path)]
+        running = [
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(number)
+        ]
+        for each in running:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        for each in running:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
         told = [json.loads(each.communicate()[0]) for each in running]
+        took = time.monotonic() - begin
     payments = sum(each["payments"] for each in told)
     return {
         "processes": number,
-        "commits_per_s": round(payments * COMMITS / SECONDS, 1),
+        "commits_per_s": round(payments * COMMITS / took, 1),
         "cpu_us_per_payment": round(sum(each["cpu_s"] for each in told) * 1e6 / payments, 1),
     }
 
@@ -173,6 +186,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(json.dumps(pay(Path(sys.argv[1]), float(sys.argv[2]))))
+        print(json.dumps(pay(Path(sys.argv[1]))))
     else:
         main()
