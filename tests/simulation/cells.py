@@ -105,9 +105,6 @@ def _outcome(world: World) -> str:
     topped = sum(one.kind == "topup" and case.truth.used(one.nonce) for one in case.left.values())
     bought = sum(one.kind == "direct" and case.truth.stands(one.nonce) for one in case.left.values())
     bought += sum(case.truth.stands(nonce) for nonce in case.draws)
-    delivered = [row for row in case.rows() if row["kind"] != "topup" and row["delivered_at"] is not None]
-    if bought == 2 and topped < 2 and world.plan.stranger and len(delivered) == 2:
-        return "delivered to a program that died before it could say so, and bought anew by the next"
     if bought > 1 or topped > 1:
         return f"paid {bought} times, {topped} top-ups"
     if customer.happy or "completed" in world.judge.ends():
