@@ -24,6 +24,7 @@ FEW = {
     "_LATE": "unfinished jobs only",
     "_ENDED_LEASES": "reserved holds only",
     "_LIVE_TOPUP": "live top-ups only",
+    "_WAITING": "queued jobs only",
     "_OVERCHARGES": "overcharges only, once for a new scope",
 }
 """Statements that read every row of an index, and why those are few."""

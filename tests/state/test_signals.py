@@ -111,10 +111,10 @@ def test_nohup_stays_nohup(open_shop: OpenShop) -> None:
 
 def test_a_signal_before_anything_began_leaves_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from x402_audio import cli\n"
+        "import os, signal, sys; from x402_audio.cli import main, run\n"
         "def stop(stage): os.kill(os.getpid(), signal.SIGHUP)\n"
-        "cli._command = lambda name: stop\n"
-        "sys.exit(cli.main(['models']))"
+        "run._command = lambda name: stop\n"
+        "sys.exit(main(['models']))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30,
                            cwd=Path(__file__).parents[2])  # fmt: skip
