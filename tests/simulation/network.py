@@ -50,6 +50,8 @@ class Network:
     dice: Random
     leaving: Callable[[Process, Letter], None]
     arrived: Callable[[Letter], None]
+    _sent: int = 0
+    _newest: int = 0
 
     def send(self, process: Process, step: Send, done: Callable[[object], None]) -> None:
         """Take a request from a process; `done` is called with a response or an exception."""
@@ -80,8 +82,14 @@ class Network:
     def _befall(self, fate: str, letter: Letter, timeout: float, give: Callable[..., None]) -> None:
         later, there, back = self.timeline.later, self.misfortune.latency(), self.misfortune.latency()
 
+        self._sent += 1
+        number = self._sent
+
         def arrives(then: Callable[[Answer], None], what: Letter = letter) -> Callable[[], None]:
             def act() -> None:
+                if number < self._newest:
+                    self.trace.reach("overtaken", f"{letter.method} {letter.route}")
+                self._newest = max(self._newest, number)
                 answer = self.door.arrive(what)
                 self.arrived(what)
                 then(answer)

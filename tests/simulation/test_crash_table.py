@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.cells import FAULTS, PAYMENTS, cell, walk
 from tests.simulation.misfortune import KILLS
-from tests.simulation.table import CODES, TABLE, code, read_table
+from tests.simulation.table import CODES, TABLE, code, read_table, record_in
 
 EVERY = 31
 """Of each walk's cells so many are lived through again."""
@@ -34,6 +34,12 @@ def test_a_program_that_holds_the_job_itself_always_ends_with_the_track() -> Non
     """Nothing, or paid and no answer, is an end only where the job is a stranger's."""
     ours = {key: codes for key, codes in _written().items() if not key[0].startswith("X402Auth")}
     assert {key: codes for key, codes in ours.items() if not set(codes.split()) <= {"D1", "D1T", "·"}} == {}
+
+
+def test_the_last_long_run_is_recorded_and_was_clean() -> None:
+    command, worlds, *_ = record_in(TABLE.read_text())
+    assert command.startswith("scripts/simulate")
+    assert worlds.endswith("worlds, 0 of them wrong")
 
 
 @pytest.mark.parametrize("payment", PAYMENTS)

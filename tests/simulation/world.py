@@ -160,6 +160,9 @@ class World:
     def storm(self) -> None:
         """Let everything happen until nothing is planned any more."""
         plan, dice = self.plan, self.dice
+        for whose, lie in (("the seller", plan.lie), ("a node", plan.chain_lie)):
+            if lie:
+                self.trace.reach(f"{whose} lies", lie)
         together = plan.crowd or dice.random() < 0.5
         for customer in self.customers:
             self.timeline.later(0.0 if together else dice.random() * 3, partial(self.buy, customer))
