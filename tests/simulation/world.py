@@ -72,7 +72,8 @@ class World:
         (self.root / "tracks").mkdir()
         (self.root / "state").mkdir(mode=0o700)
         self.ledger_path = self.root / "state" / "ledger.db"
-        shutil.copy(_blank_ledger(), self.ledger_path)
+        self.ledger_path.write_bytes(_blank_ledger())
+        self.ledger_path.chmod(0o600)
         self.books = BooksDisk(self.ledger_path, forgets=plan.power_cut)
         self.machine = Machine(
             self.timeline, self.misfortune, self.trace, self._transport, self._after_step,
@@ -255,12 +256,12 @@ def _reconcile(verbs: Verbs) -> Flow[Any]:
 
 
 @cache
-def _blank_ledger() -> Path:
+def _blank_ledger() -> bytes:
     """A ledger nobody has written to, made once by the product and copied for every world."""
-    folder = Path(tempfile.mkdtemp(dir=memory_folder()))
-    ledger = SqliteLedger(folder / "ledger.db", clock=Timeline(), random=Random("blank").randbytes)
-    ledger.close()
-    return folder / "ledger.db"
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        path = Path(folder) / "ledger.db"
+        SqliteLedger(path, clock=Timeline(), random=Random("blank").randbytes).close()
+        return path.read_bytes()
 
 
 def memory_folder() -> str | None:
