@@ -7,7 +7,7 @@ both. Time is processor time of this process (user and system) unless a benchmar
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
@@ -29,6 +29,8 @@ class Row:
     least: float
     most: float
     remark: str = ""
+    profile: str = ""
+    """What the time went to, in counts."""
 
     @property
     def met(self) -> bool | None:
@@ -62,7 +64,7 @@ async def burst_async(act: Callable[[], Awaitable[object]], calls: int) -> float
 
 def row(
     name: str,
-    rounds: list[Mapping[str, float]],
+    rounds: Sequence[Mapping[str, float]],
     *,
     ours: str = "ours",
     floor: str = "floor",
@@ -72,11 +74,12 @@ def row(
     peer: str = "",
     unit: str = "us",
     remark: str = "",
+    profile: str = "",
 ) -> Row:
     """The row of one arm against another of the same rounds."""
     ratios = [each[ours] / each[floor] for each in rounds]
     return Row(
         name, round(median(ratios), 3), goal, bound, floor_name or floor, peer, unit,
         round(median(each[ours] for each in rounds), 2), round(median(each[floor] for each in rounds), 2),
-        round(min(ratios), 3), round(max(ratios), 3), remark,
+        round(min(ratios), 3), round(max(ratios), 3), remark, profile,
     )  # fmt: skip
