@@ -27,6 +27,7 @@ from x402_audio.clock import SystemClock
 from x402_audio.flow import Flow, run, send
 from x402_audio.jobs.download import Saved, save_stream
 
+NAMES: Final = ("download", "download memory")
 TRACK_BYTES: Final = 50_000_000
 FLOOR: Final = "bare stream, hash, fsync"
 

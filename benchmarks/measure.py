@@ -42,6 +42,14 @@ class Row:
         return {**asdict(self), "met": self.met}
 
 
+def beside(
+    name: str, one: Row, other: Row, *, goal: float, bound: Literal["at most", "at least"] = "at most"
+) -> Row:
+    """The row of two arms that ran in environments of their own: by how much their ratios differ."""
+    ratio = round(one.ratio / other.ratio, 3)
+    return Row(name, ratio, goal, bound, other.name, "", "x", one.ratio, other.ratio, ratio, ratio)
+
+
 def cpu_us() -> float:
     """Processor time of this process and its threads, microseconds."""
     return time.process_time_ns() / 1000

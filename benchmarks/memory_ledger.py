@@ -42,10 +42,11 @@ class MemoryLedger:
             if limit.window == "payment" and limit.purse == "jobs"
         ):
             raise AssertionError("above a limit")
+        leaves = getattr(wish, "leaves", False)
         hold = Hold(
             id=f"h{next(self._numbers)}",
-            state="reserved",
-            sends=0,
+            state="signed" if leaves else "reserved",
+            sends=int(leaves),
             created_at=time(),
             sent_at=None,
             delivered_at=None,
@@ -75,8 +76,14 @@ class MemoryLedger:
         charge_id: str = "",
         delivered: bool = True,
     ) -> Hold:
-        del charge_id, delivered
-        before = self._holds.pop(hold_id)
-        self._open.pop((before.wallet, before.purchase))
-        self._headers.pop(hold_id)
-        return replace(before, state="settled", evidence=evidence, transaction=transaction)
+        del charge_id
+        hold = replace(self._holds[hold_id], state="settled", evidence=evidence, transaction=transaction)
+        self._headers.pop(hold_id, None)
+        self._holds[hold_id] = hold
+        return self.deliver(hold_id, evidence) if delivered else hold
+
+    def deliver(self, hold_id: str, why: str) -> Hold:
+        del why
+        hold = self._holds.pop(hold_id)
+        self._open.pop((hold.wallet, hold.purchase))
+        return replace(hold, delivered_at=time())

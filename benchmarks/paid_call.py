@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from benchmarks import peers
-from benchmarks.measure import Row, burst, burst_async, row
+from benchmarks.measure import Row, beside, burst, burst_async, row
 from benchmarks.memory_ledger import MemoryLedger
 from benchmarks.seller import PATH, open_seller
 from x402_audio.ledger.limits import DEFAULTS
@@ -26,6 +26,10 @@ from x402_audio.payment.auth import X402Auth
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.protocol.signer import LocalSigner
 
+NAMES: Final = (
+    "paid-call memory", "paid-call memory sdk", "paid-call memory ours-by-sdk", "paid-call memory @x402/fetch",
+    "paid-call memory x402-fetch", "paid-call sqlite", "paid-call sync",
+)  # fmt: skip
 KEY: Final = "0x" + "5a" * 32
 BODY: Final = {"model": "elevenlabs-music", "prompt": "warm indie folk", "duration_seconds": 60}
 READY: Final = {"PAYMENT-SIGNATURE": "x" * 900}
@@ -78,17 +82,17 @@ def rows(*, quick: bool) -> Iterator[Row]:
     rounds, calls = (5, 20) if quick else (15, 80)
     with open_seller() as url, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(_rounds_async(url, MemoryLedger(), rounds, calls))
-        yield row("paid-call memory", found, goal=1.25, floor_name=FLOOR)
-        for curve in peers.CURVES:
+        mine = row("paid-call memory", found, goal=1.25, floor_name=FLOOR)
+        yield mine
+        for arm, curve in peers.CURVES.items():
             found = peers.sdk("paid-call", url, rounds=rounds, calls=calls, curve=curve)
-            yield row(
-                f"paid-call memory sdk {curve}",
-                found,
-                ours="sdk",
-                peer="x402 (Python)",
-                floor_name=FLOOR,
+            theirs = row(
+                f"paid-call memory {arm}", found, ours="sdk", peer=f"x402 (Python), {curve}", floor_name=FLOOR,
                 remark="keeps no books",
-            )
+            )  # fmt: skip
+            yield theirs
+            if arm == "sdk":
+                yield beside("paid-call memory ours-by-sdk", mine, theirs, goal=1.0)
         for package, where in (("@x402/fetch", url), ("x402-fetch", url.replace(PATH, "/v1" + PATH))):
             found = peers.fetch(package, where, rounds=rounds, calls=calls)
             yield row(

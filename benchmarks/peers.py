@@ -13,7 +13,9 @@ ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = ROOT / ".peers" / "python" / "bin" / "python"
 NODE: Final = ROOT / ".peers" / "node"
 ARMS: Final = Path(__file__).with_name("arms")
-CURVES: Final = {
+CURVES: Final = {"sdk": "C curve", "sdk-as-installed": "as installed"}
+"""The SDK's arms: with the curve library we sign with, and with what its installation brings."""
+_BACKENDS: Final = {
     "C curve": "eth_keys.backends.CoinCurveECCBackend",
     "as installed": "eth_keys.backends.NativeECCBackend",
 }
@@ -25,7 +27,7 @@ class NoPeers(SystemExit):
 
 def sdk(what: str, subject: str, *, rounds: int, calls: int, curve: str) -> list[Mapping[str, float]]:
     """Rounds of the official Python SDK: {"floor", "sdk"}, microseconds of processor time."""
-    env = {**os.environ, "ECC_BACKEND_CLASS": CURVES[curve]}
+    env = {**os.environ, "ECC_BACKEND_CLASS": _BACKENDS[curve]}
     return _rounds([str(PYTHON), str(ARMS / "sdk.py"), what, subject, str(rounds), str(calls)], env=env)
 
 

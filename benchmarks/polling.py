@@ -23,6 +23,11 @@ from x402_audio.jobs.schedule import first_poll, kept, next_poll
 from x402_audio.ledger.rates import Rates
 from x402_audio.payment.session import PER_MINUTE
 
+NAMES: Final = (
+    "polling retrieves", "polling lateness", "polling retrieves wrong-estimate x0.3",
+    "polling lateness wrong-estimate x0.3", "polling retrieves wrong-estimate x3", "polling lateness wrong-estimate x3",
+    "polling full-rate",
+)  # fmt: skip
 MEDIANS_S: Final = (20, 60, 180)
 SIGMAS: Final = (0.2, 0.5)
 Z80: Final = 0.8416

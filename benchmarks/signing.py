@@ -15,7 +15,7 @@ from typing import Final
 from coincurve import PrivateKey
 
 from benchmarks import peers
-from benchmarks.measure import Row, burst, row
+from benchmarks.measure import Row, beside, burst, row
 from benchmarks.seller import PAYEE, demand
 from x402_audio.money import Usdc
 from x402_audio.protocol.exact import Authorization, authorization_digest
@@ -25,6 +25,7 @@ from x402_audio.protocol.requirements import PaymentRequired, read_payment_requi
 from x402_audio.protocol.signer import LocalSigner, message_digest, recover_address
 from x402_audio.protocol.siwx import sign_in_header
 
+NAMES: Final = ("signing payment", "signing payment sdk", "signing payment sdk-by-ours", "signing sign-in")
 GOAL: Final = 2.0
 FRESH: Final = 200
 """Different nonces and amounts before they come again."""
@@ -95,8 +96,14 @@ def rows(*, quick: bool) -> Iterator[Row]:
     rounds, calls = (7, 50) if quick else (41, 200)
     signer = LocalSigner.from_hex("0x" + KEY)
     bare = "C curve, ready digest"
-    yield row("signing payment", rounds_of(payments(signer), rounds, calls), goal=GOAL, floor_name=bare)
-    for curve in peers.CURVES:
+    mine = row("signing payment", rounds_of(payments(signer), rounds, calls), goal=GOAL, floor_name=bare)
+    yield mine
+    for arm, curve in peers.CURVES.items():
         found = peers.sdk("signing", demand(URL), rounds=rounds, calls=calls // 5, curve=curve)
-        yield row(f"signing payment sdk {curve}", found, ours="sdk", floor_name=bare, peer="x402 (Python)")
+        theirs = row(
+            f"signing payment {arm}", found, ours="sdk", floor_name=bare, peer=f"x402 (Python), {curve}"
+        )
+        yield theirs
+        if arm == "sdk":
+            yield beside("signing payment sdk-by-ours", theirs, mine, goal=6.0, bound="at least")
     yield row("signing sign-in", rounds_of(sign_ins(signer), rounds, calls), goal=GOAL, floor_name=bare)

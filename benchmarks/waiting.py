@@ -36,6 +36,7 @@ from x402_audio.settings import load_settings
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
+NAMES: Final = ("waiting kb-per-job", "waiting cpu-per-poll")
 WALLETS: Final = 5
 """Two of the few jobs each: a single one would be kept in hand, as nobody else wants a turn."""
 FEW: Final = 10
