@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from x402_audio.client import (
         AudioClient as AudioClient,
     )
-    from x402_audio.client import (
-        Outcome as Outcome,
-    )
     from x402_audio.errors import (
         AboveMaximum as AboveMaximum,
     )
@@ -188,6 +185,9 @@ if TYPE_CHECKING:
     from x402_audio.providers.provider import (
         Track as Track,
     )
+    from x402_audio.reports import (
+        Outcome as Outcome,
+    )
     from x402_audio.settings import (
         Settings as Settings,
     )
@@ -202,7 +202,7 @@ _HOMES = {
     "Window": "budget",
     "AsyncAudioClient": "client",
     "AudioClient": "client",
-    "Outcome": "client",
+    "Outcome": "reports",
     "AboveMaximum": "errors",
     "AlreadyResolved": "errors",
     "ApprovalWanted": "errors",

@@ -11,26 +11,28 @@ import threading
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import httpx
 
-from x402_audio.budget import Budget
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.flow import run, run_async
 from x402_audio.ledger.book import Allowance, Hold, JobRecord, Ledger
 from x402_audio.notices import OnNotice, ignore
-from x402_audio.payment.chain import ChainReader
-from x402_audio.payment.policy import is_loopback
-from x402_audio.payment.reconcile import ReconcileReport
+from x402_audio.payment.origin import is_loopback
 from x402_audio.protocol.networks import Network
 from x402_audio.protocol.signer import Signer
-from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.provider import Track, TransactionPage
-from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
 from x402_audio.settings import Settings, load_settings
 from x402_audio.verbs import AudioWishes, JobWishes, Verbs
 from x402_audio.wiring import Wiring
+
+if TYPE_CHECKING:
+    from x402_audio.budget import Budget
+    from x402_audio.payment.chain import ChainReader
+    from x402_audio.payment.reconcile import ReconcileReport
+    from x402_audio.providers.catalog import ModelSpec
+    from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
 
 TIMEOUT_S = 900.0
 _LOOPBACK = ("all://127.0.0.1", "all://[::1]", "all://localhost")
@@ -371,4 +373,4 @@ def _tls(api_url: str) -> bool | ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if api_url.startswith("http://") else True
 
 
-__all__ = ["AsyncAudioClient", "AudioClient", "Outcome"]
+__all__ = ["AsyncAudioClient", "AudioClient"]

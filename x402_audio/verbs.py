@@ -1,7 +1,8 @@
 """What a person or an agent can ask for, each verb once, as flows over the wired rooms. No I/O of its own.
 
 `client.py` gives them a sync and an async face. Order of every purchase: look whether the job exists, check the
-request and the output place, store the job, then walk it (`jobs/advance.py`).
+request and the output place, store the job, then walk it (`jobs/advance.py`). What walks it is loaded then, all of it
+at once: nobody waits for it before the first question, and nothing is left to load once money moves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack, cast
 
 import httpx
 
@@ -28,34 +29,18 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.flow import Flow, call, send, sleep
-from x402_audio.jobs.advance import (
-    JOB_LIFE_S,
-    JOIN_EVERY_S,
-    cancel_unpaid,
-    change_options,
-    knowing_job,
-    run_job,
-    timed_out,
-)
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
-from x402_audio.jobs.download import check_writable, shown
-from x402_audio.jobs.gate import PAID, top_ups_on
-from x402_audio.jobs.settle import reconcile
 from x402_audio.ledger.book import ENDED_JOBS, LIVE, Allowance, Hold, JobRecord, Ledger, NewJob
 from x402_audio.money import ZERO, Usdc
-from x402_audio.notify import unknown_payment
 from x402_audio.own_files import check_not_ours
-from x402_audio.payment.books import knowing
-from x402_audio.payment.inspect import inspect_answer
-from x402_audio.payment.policy import origin_of
-from x402_audio.payment.prepaid import TopUp, top_up, trusted_credit
-from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.payment.session import SellerSession
-from x402_audio.providers.catalog import ModelSpec, check_request
-from x402_audio.providers.prices import price_of
 from x402_audio.providers.provider import AudioRequest, Track, TransactionPage, request_from
-from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
 from x402_audio.wiring import Wiring
+
+if TYPE_CHECKING:
+    from x402_audio.payment.reconcile import ReconcileReport
+    from x402_audio.providers.catalog import ModelSpec
+    from x402_audio.reports import BalanceReport, InspectReport, Outcome, QuoteReport
 
 SIMILAR_WITHIN_S: Final = 3600
 JOB_ID_CHARS_MAX: Final = 200
@@ -106,6 +91,8 @@ class Verbs:
     # --- jobs
     def generate(self, prompt: str, model: str, until: float, wishes: JobWishes) -> Flow[Track]:
         job, desk = yield from self._store(prompt, model, wishes)
+        from x402_audio.jobs.advance import run_job
+
         return (yield from run_job(desk, job.id, until=until, chain=self._wiring.chain))
 
     def submit(self, prompt: str, model: str, wishes: JobWishes) -> Flow[JobRecord]:
@@ -116,6 +103,8 @@ class Verbs:
         self, job_id: str, until: float, *, poll_interval: float | None = None, use_suggestion: bool = False,
         output: str | None = None, force: bool = False, wait_parked: bool = False,
     ) -> Flow[Track]:  # fmt: skip
+        from x402_audio.jobs.advance import run_job
+
         ledger = self._wiring.ledger
         job = yield from call(lambda: ledger.job(job_id))
         self._check_mine(job)
@@ -138,6 +127,8 @@ class Verbs:
 
         A job that waits for its seller is nothing here but a row with the time it is due: it is looked at then.
         """
+        from x402_audio.jobs.advance import JOIN_EVERY_S
+
         outcomes: dict[str, Outcome] = {}
         clock = self._wiring.clock
         while True:
@@ -175,6 +166,9 @@ class Verbs:
 
     def _not_ended(self, known: Container[str]) -> list[Outcome]:
         """What is said of the jobs that go on without us."""
+        from x402_audio.jobs.advance import timed_out
+        from x402_audio.reports import Outcome
+
         jobs = self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True, limit=1_000_000)
         left = [job for job in jobs if job.state != "parked" and job.id not in known]
         return [Outcome(job.id, None, timed_out(job)) for job in left]
@@ -187,6 +181,8 @@ class Verbs:
         return approved | {one.job_id for one in known if one.state == "wanted"}, approved
 
     def _work_one(self, job: JobRecord, until: float, poll_interval: float | None) -> Flow[Outcome]:
+        from x402_audio.reports import Outcome
+
         try:
             track = yield from self.resume(job.id, until, poll_interval=poll_interval, wait_parked=True)
         except X402AudioError as error:
@@ -195,6 +191,8 @@ class Verbs:
 
     def cancel(self, job_id: str) -> Flow[JobRecord]:
         """End a job that is not paid. Raises PaymentRefused when it is, PaymentUnsettled when nobody knows."""
+        from x402_audio.jobs.advance import cancel_unpaid
+
         ledger = self._wiring.ledger
         job = yield from call(lambda: ledger.job(job_id))
         if job.state in ENDED_JOBS:
@@ -241,6 +239,8 @@ class Verbs:
                 return waiting, (yield from self._change_options(waiting, _given(options)))
         if job_id is None:
             job_id = f"track-{wiring.random(6).hex()}"
+        from x402_audio.jobs.advance import JOB_LIFE_S
+
         new = NewJob(
             id=job_id, digest=digest, wallet=wiring.wallet, network=wiring.network.caip2,
             environment=settings.environment, label=settings.label, provider=desk.provider.name,
@@ -275,7 +275,11 @@ class Verbs:
                 field="model", value=audio.model, allowed=", ".join(sorted(specs)), next_step="see: x402-audio models",
             )  # fmt: skip
         if spec is not None:
+            from x402_audio.providers.catalog import check_request
+
             check_request(audio, spec)
+        from x402_audio.jobs.download import check_writable
+
         target = options.target(job_id, "audio/mpeg")
         yield from call(lambda: check_writable(target, force=options.force or options.output is None))
 
@@ -307,6 +311,8 @@ class Verbs:
         text = JobOptions.from_json(job.options).changed(given).to_json()
         if text == job.options:
             return desk
+        from x402_audio.jobs.advance import change_options, knowing_job
+
         changed = yield from knowing_job(desk, job.id, call(lambda: change_options(desk, job, text)))
         return self._desk_of(changed)
 
@@ -346,6 +352,9 @@ class Verbs:
 
     # --- questions
     def quote(self, prompt: str, model: str, wishes: AudioWishes) -> Flow[QuoteReport]:
+        from x402_audio.providers.prices import price_of
+        from x402_audio.reports import QuoteReport
+
         desk = yield from self._desk(self._wiring.settings.api_url, JobOptions())
         audio = _audio(prompt, model, wishes)
         specs = yield from desk.specs()
@@ -375,6 +384,9 @@ class Verbs:
     ) -> Flow[tuple[Usdc | None, Usdc | None, tuple[str, ...]]]:
         if desk.account is None:
             return None, None, ()
+        from x402_audio.jobs.gate import top_ups_on
+        from x402_audio.payment.prepaid import trusted_credit
+
         try:
             reading = yield from trusted_credit(desk.account)
         except X402AudioError as error:
@@ -398,6 +410,9 @@ class Verbs:
         return (yield from self._wiring.seller_kind(session))
 
     def balance(self) -> Flow[BalanceReport]:
+        from x402_audio.payment.prepaid import trusted_credit
+        from x402_audio.reports import BalanceReport
+
         wiring = self._wiring
         desk = yield from self._desk(wiring.settings.api_url, JobOptions())
         warnings: list[str] = []
@@ -426,6 +441,10 @@ class Verbs:
 
     def top_up(self, amount: str, max_top_up: str | None) -> Flow[Hold]:
         """Buy credit by command; the command's amount is its own limit unless the owner set a smaller one."""
+        from x402_audio.notify import unknown_payment
+        from x402_audio.payment.books import knowing
+        from x402_audio.payment.prepaid import TopUp, top_up, trusted_credit
+
         wished = _usd("amount", amount)
         options = JobOptions(max_top_up=max_top_up or wished.usd)
         desk = yield from self._desk(self._wiring.settings.api_url, options)
@@ -467,6 +486,8 @@ class Verbs:
         return (yield from call(lambda: self._wiring.ledger.allowances(limits)))
 
     def reconcile(self) -> Flow[ReconcileReport]:
+        from x402_audio.jobs.settle import reconcile
+
         settings = self._wiring.settings
         urls = {settings.api_url}
         jobs = yield from call(lambda: self._wiring.ledger.jobs(wallet=self._wiring.wallet, unfinished=True))
@@ -479,6 +500,8 @@ class Verbs:
 
     def inspect(self, url: str, method: str) -> Flow[InspectReport]:
         """One unsigned, unpaid request to a URL the user named."""
+        from x402_audio.payment.inspect import inspect_answer
+
         parsed = httpx.URL(url)
         request = httpx.Request(
             method,
@@ -489,6 +512,7 @@ class Verbs:
         try:
             response = yield from send(request)
         except httpx.TransportError as error:
+            from x402_audio.payment.origin import origin_of
             from x402_audio.payment.session import unreachable
 
             raise unreachable(origin_of(parsed), error) from None
@@ -536,6 +560,8 @@ def _check_job_id(job_id: str | None) -> None:
         why = f"{len(job_id)} characters are too many"
     else:
         why = "it is empty, begins or ends with a space, or holds what cannot be printed"
+    from x402_audio.jobs.download import shown
+
     allowed = f"1 to {JOB_ID_CHARS_MAX} printable characters"
     raise RequestInvalid(
         f"that is no job id: {why}", field="job_id", value=shown(Path(job_id)), allowed=allowed,
@@ -550,6 +576,8 @@ def _in_turn(
 
     One that waits for its owner is looked at when its payment was approved, once unless it is asked for again.
     """
+    from x402_audio.jobs.gate import PAID
+
     waiting: set[str] = set()
     chosen: list[JobRecord] = []
     for job in jobs:

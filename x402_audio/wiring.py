@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import httpx
 
@@ -24,19 +24,20 @@ from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import ZERO, Usdc
 from x402_audio.notices import Notice, OnNotice
 from x402_audio.notify import NEWS, Notifier, news_of
-from x402_audio.payment.chain import ChainReader
-from x402_audio.payment.pay import Payer
-from x402_audio.payment.policy import PaymentPolicy, origin_of
-from x402_audio.payment.prepaid import Account
+from x402_audio.payment.origin import origin_of
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.networks import Network, network_named
 from x402_audio.protocol.signer import LocalSigner, Signer
 from x402_audio.protocol.siwx import CURRENT_HEADERS, LEGACY_HEADERS
 from x402_audio.providers.catalog import ModelSpec
-from x402_audio.providers.direct import DirectSeller
 from x402_audio.providers.provider import Provider
 from x402_audio.providers.venice import VENICE_ORIGIN, VENICE_PAYEE, AccountBalance, Venice
 from x402_audio.settings import Settings
+
+if TYPE_CHECKING:
+    from x402_audio.payment.chain import ChainReader
+    from x402_audio.payment.policy import PaymentPolicy
+    from x402_audio.payment.prepaid import Account
 
 MODELS_FRESH_S: Final = 600
 SellerKind = Literal["venice", "direct"]
@@ -108,6 +109,8 @@ class Wiring:
     def chain(self) -> ChainReader | None:
         with self._making:
             if self._chain is None and self.settings.rpc_urls:
+                from x402_audio.payment.chain import ChainReader
+
                 self._chain = ChainReader(self.settings.rpc_urls, self.network)
             return self._chain
 
@@ -204,6 +207,10 @@ class Wiring:
 
     def desk(self, kind: SellerKind, session: SellerSession, options: JobOptions) -> Desk:
         """Everything one job's steps need."""
+        from x402_audio.payment.pay import Payer
+        from x402_audio.payment.prepaid import Account
+        from x402_audio.providers.direct import DirectSeller
+
         provider: Provider
         account: Account | None = None
         if kind == "direct":
@@ -231,6 +238,8 @@ class Wiring:
 
     def policy(self, options: JobOptions, quoted: Usdc | None) -> PaymentPolicy:
         """The rules one demand is judged by. A payee named by flag narrows what is allowed, and widens nothing."""
+        from x402_audio.payment.policy import PaymentPolicy
+
         return PaymentPolicy(
             network=self.network,
             max_amount=Usdc.parse_usd(options.max_price)

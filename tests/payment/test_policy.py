@@ -16,14 +16,13 @@ from x402_audio.errors import AboveMaximum, ClockError, ForeignOrigin, NoAccepta
 from x402_audio.jsontext import write_json
 from x402_audio.ledger.book import PayeeRule
 from x402_audio.money import Usdc
+from x402_audio.payment.origin import is_loopback, origin_of
 from x402_audio.payment.policy import (
     PaymentPolicy,
     check_channel,
     check_clock,
     check_same_origin,
     choose_requirement,
-    is_loopback,
-    origin_of,
     validity,
 )
 from x402_audio.protocol.networks import BASE_SEPOLIA

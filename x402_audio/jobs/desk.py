@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from x402_audio.clock import Clock, Random
 from x402_audio.errors import LedgerError
@@ -17,13 +17,15 @@ from x402_audio.jsontext import read_json_object, write_json
 from x402_audio.ledger.book import JobRecord, Ledger, Limit
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, NoticeKind, OnNotice
-from x402_audio.payment.pay import Payer
-from x402_audio.payment.policy import PaymentPolicy
-from x402_audio.payment.prepaid import Account
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.networks import Network
-from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.provider import AudioRequest, Provider, request_from
+
+if TYPE_CHECKING:
+    from x402_audio.payment.pay import Payer
+    from x402_audio.payment.policy import PaymentPolicy
+    from x402_audio.payment.prepaid import Account
+    from x402_audio.providers.catalog import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,9 @@ from x402_audio.payment.books import knowing
 from x402_audio.payment.delivery import has_come, watch
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
+from x402_audio.payment.origin import origin_of
 from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
-from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin, origin_of
+from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin
 from x402_audio.payment.prepaid import Account, TopUp, await_credit, top_up, trusted_credit
 from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.signer import Signer

@@ -6,7 +6,6 @@ over time are the ledger's; here stand the rules one demand can be judged by alo
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -17,6 +16,7 @@ import httpx
 from x402_audio.errors import AboveMaximum, ClockError, ForeignOrigin, NoAcceptableRequirement, PaymentRefused
 from x402_audio.ledger.book import PayeeRule
 from x402_audio.money import CENT, Usdc
+from x402_audio.payment.origin import is_loopback, origin_of
 from x402_audio.protocol.address import same_address
 from x402_audio.protocol.networks import BASE, Network
 from x402_audio.protocol.requirements import PaymentRequired, PaymentRequirements, Rejection, supported
@@ -135,22 +135,6 @@ def validity(requirement: PaymentRequirements, policy: PaymentPolicy, now: float
     """(validAfter, validBefore) in Unix seconds: from ten minutes ago to the shorter of offer and policy."""
     start = int(now)
     return start - BACKDATE_SECONDS, start + min(requirement.max_timeout_seconds, policy.validity_s)
-
-
-def origin_of(url: httpx.URL) -> str:
-    """`scheme://host[:port]`, as pins and readings are kept under."""
-    host = url.raw_host.decode("ascii")  # one spelling of an international name
-    host = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{host}" + (f":{url.port}" if url.port is not None else "")
-
-
-def is_loopback(host: str) -> bool:
-    """Literal 127.0.0.0/8 or ::1; a name never counts."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
 
 
 def check_channel(url: httpx.URL) -> None:

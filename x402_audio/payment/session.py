@@ -20,7 +20,7 @@ from x402_audio.clock import Clock, Random
 from x402_audio.errors import LedgerBusy, SellerUnreachable
 from x402_audio.flow import ANSWER_BYTES_MAX, AnswerTooLong, Flow, call, chunk, close, send, sleep
 from x402_audio.payment.onehop import attach
-from x402_audio.payment.policy import is_loopback, origin_of
+from x402_audio.payment.origin import is_loopback, origin_of
 from x402_audio.protocol.signer import Signer
 from x402_audio.protocol.siwx import CURRENT_HEADERS, HeaderProfile, sign_in_header
 from x402_audio.providers.answers import retry_after_seconds, sign_in_code
