@@ -29,7 +29,6 @@ from x402_audio.payment.session import SellerSession
 from x402_audio.protocol.networks import Network, network_named
 from x402_audio.protocol.signer import LocalSigner, Signer
 from x402_audio.protocol.siwx import CURRENT_HEADERS, LEGACY_HEADERS
-from x402_audio.providers.catalog import ModelSpec
 from x402_audio.providers.provider import Provider
 from x402_audio.providers.venice import VENICE_ORIGIN, VENICE_PAYEE, AccountBalance, Venice
 from x402_audio.settings import Settings
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from x402_audio.payment.chain import ChainReader
     from x402_audio.payment.policy import PaymentPolicy
     from x402_audio.payment.prepaid import Account
+    from x402_audio.providers.catalog import ModelSpec
 
 MODELS_FRESH_S: Final = 600
 SellerKind = Literal["venice", "direct"]
@@ -327,6 +327,8 @@ class Wiring:
 
 
 def _unpack(text: str) -> dict[str, ModelSpec]:
+    from x402_audio.providers.catalog import ModelSpec
+
     rows = read_json(text, bytes_max=16 << 20)
     specs = (
         [ModelSpec.from_json(row) for row in rows if isinstance(row, str)] if isinstance(rows, list) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"x402-audio {__version__}")
         return 0
+    gc.set_threshold(50_000)  # what is loaded stays: looking through it every 700 objects finds nothing
     from x402_audio.cli.run import run
 
     return run(words)

@@ -6,7 +6,6 @@ is the owner who grants is checked by the front.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Final
@@ -167,6 +166,8 @@ def _lowest(tx: Transaction, wish: Reserve) -> Usdc | None:
 
 def _wanted(tx: Transaction, wish: Reserve, why: str) -> Approval:
     """What the owner is asked for. A seller with an address per payment has none that could be named."""
+    import hashlib
+
     request = write_json([wish.method, wish.resource, wish.body_digest])
     return Approval(
         id="", state="wanted", purchase=_purchase_of(wish), job_id=wish.job_id, kind=wish.kind,

@@ -226,6 +226,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Payee:
+    """Who is paid at an origin on a network, and how that came about."""
+
     origin: str
     network: str
     address: str
@@ -286,6 +288,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One line of the books, chained to the line before it. at: Unix seconds; amount: atomic units."""
+
     seq: int
     at: float
     wallet: str

@@ -6,7 +6,6 @@ against a head hash kept elsewhere. Knows no store.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -25,6 +24,8 @@ def canonical(
 
 def link(previous_hash: str, text: str) -> str:
     """sha256 over the previous hash and this event's canonical text, hex."""
+    import hashlib  # a list of jobs hashes nothing, and the library behind it is large
+
     return hashlib.sha256((previous_hash + text).encode("utf-8")).hexdigest()
 
 
@@ -51,6 +52,8 @@ def plain(text: str) -> str:
 
 def digest(text: str) -> str:
     """sha256 of a text that must not stand in an event itself, hex."""
+    import hashlib
+
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 

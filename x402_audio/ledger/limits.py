@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import floor
 from typing import Final, Literal
 
@@ -147,6 +146,8 @@ def returns_at(period: Literal["day", "hour"], start: int) -> float:
 
 def month_start(at: float) -> int:
     """Start of the moment's calendar month, UTC, Unix seconds."""
+    from datetime import UTC, datetime
+
     day = datetime.fromtimestamp(at, UTC)
     return int(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp())
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from x402_audio.errors import SellerError
 from x402_audio.jsontext import Json, write_json
 from x402_audio.money import Usdc
-from x402_audio.providers.catalog import ModelSpec
+
+if TYPE_CHECKING:
+    from x402_audio.providers.catalog import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class TransactionPage:
+    """One page of the seller's ledger, newest first; the balance in atomic units, None when it is not said."""
+
     balance: Usdc | None
     rows: tuple[Transaction, ...]
     has_more: bool

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from x402_audio.clock import Clock, SystemClock
 from x402_audio.errors import ProtocolError, RequestInvalid, SellerError, X402AudioError
@@ -27,8 +27,6 @@ from x402_audio.providers.answers import (
     seller_error,
     sign_in_code,
 )
-from x402_audio.providers.catalog import SPEED, ModelSpec, read_model_specs
-from x402_audio.providers.prices import PerThousandCharacters
 from x402_audio.providers.provider import (
     Answer,
     Ask,
@@ -43,6 +41,9 @@ from x402_audio.providers.provider import (
     TransactionPage,
     Unclear,
 )
+
+if TYPE_CHECKING:
+    from x402_audio.providers.catalog import ModelSpec
 
 VENICE_ORIGIN: Final = "https://api.venice.ai"
 VENICE_PAYEE: Final = "0x2670B922ef37C7Df47158725C0CC407b5382293F"
@@ -264,6 +265,8 @@ def ask_models() -> Ask:
 
 def ask_quote(audio: AudioRequest, spec: ModelSpec | None) -> Ask:
     """Length only when asked for, characters (code points) only for models priced by them: the body is closed."""
+    from x402_audio.providers.prices import PerThousandCharacters
+
     body: dict[str, object] = {"model": audio.model}
     if audio.duration_seconds is not None:
         body["duration_seconds"] = audio.duration_seconds
@@ -294,6 +297,8 @@ def read_models(answer: Answer, now: float | None = None) -> tuple[ModelSpec, ..
     body = _body(answer, "models", now)
     if not isinstance(body.get("data"), list):
         raise _unreadable("models", "no list of models")
+    from x402_audio.providers.catalog import read_model_specs
+
     return read_model_specs(body)
 
 
@@ -366,6 +371,8 @@ def _seconds(milliseconds: Json) -> float | None:
 
 
 def _speed(text: str) -> int | Decimal:
+    from x402_audio.providers.catalog import SPEED
+
     if not SPEED.fullmatch(text):
         raise RequestInvalid(
             f"speed {quoted(text, 20)} is not a number",
