@@ -62,7 +62,7 @@ def keep(facts: dict[str, str], rows: Sequence[Row], goals: Sequence[str]) -> No
 
 def worse_than(kept: dict[str, Any], rows: Sequence[Row]) -> Iterator[str]:
     """Ours that fell behind a record, or left it; peers are not ours to guard."""
-    before = {each["name"]: each["ratio"] for each in kept["rows"] if not each["peer"]}
+    before = {each["name"]: each["ratio"] for each in kept["rows"]}
     for each in rows:
         was = before.get(each.name)
         if each.peer or not was or not each.ratio:
