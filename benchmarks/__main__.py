@@ -46,6 +46,8 @@ def main() -> int:
             print(told, file=sys.stderr)
     if asked.record:
         record.keep(facts, rows, goals)
+        for told in record.unexplained(rows):
+            print(told, file=sys.stderr)
     if asked.json:
         print(json.dumps([each.to_json() for each in rows], indent=1))
     return 0

@@ -245,7 +245,7 @@ def against(
     sync_ms: int = 0, goal: float | None = GOAL, floor_name: str = FLOOR, commits: bool = True,
 ) -> Row:  # fmt: skip
     """The row of two arms that take turns."""
-    rounds, seconds = (3, 1.0) if quick else (7, 4.0)
+    rounds, seconds = (3, 1.0) if quick else (7, 4.0 if processes == 1 else 8.0)
     with ExitStack() as stack:
         arms = {
             arm: stack.enter_context(closing(Workers(*what, processes, library, sync_ms)))

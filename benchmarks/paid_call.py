@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from benchmarks import peers
-from benchmarks.measure import Row, beside, burst, burst_async, row
+from benchmarks.measure import Row, beside, burst, burst_async, row, shares
 from benchmarks.memory_ledger import MemoryLedger
 from benchmarks.seller import PATH, open_seller
 from x402_audio.ledger.limits import DEFAULTS
@@ -78,11 +78,19 @@ def _rounds(url: str, ledger: Any, rounds: int, calls: int) -> list[Mapping[str,
         return [{"floor": burst(floor, calls), "ours": burst(ours, calls)} for _ in range(rounds)]
 
 
+def _profile(url: str, ledger: Any, calls: int) -> str:
+    """On the plain client, whose whole work is done in the thread that asks."""
+    with httpx.Client(auth=auth_on(ledger), trust_env=False) as paying:
+        paying.post(url, json=BODY)
+        return f"of a call on httpx.Client {shares(lambda: paying.post(url, json=BODY), calls)}"
+
+
 def rows(*, quick: bool) -> Iterator[Row]:
     rounds, calls = (5, 20) if quick else (15, 80)
     with open_seller() as url, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(_rounds_async(url, MemoryLedger(), rounds, calls))
-        mine = row("paid-call memory", found, goal=1.25, floor_name=FLOOR)
+        memory = _profile(url, MemoryLedger(), calls)
+        mine = row("paid-call memory", found, goal=1.25, floor_name=FLOOR, profile=memory)
         yield mine
         for arm, curve in peers.CURVES.items():
             found = peers.sdk("paid-call", url, rounds=rounds, calls=calls, curve=curve)
@@ -100,6 +108,10 @@ def rows(*, quick: bool) -> Iterator[Row]:
             )
         ledger = SqliteLedger(Path(folder) / "ledger.db")
         found = asyncio.run(_rounds_async(url, ledger, rounds, calls))
-        yield row("paid-call sqlite", found, goal=1.6, floor_name=FLOOR, remark="every commit synced (FULL)")
+        yield row(
+            "paid-call sqlite", found, goal=1.6, floor_name=FLOOR, profile=_profile(url, ledger, calls),
+            remark="Every commit is synced (FULL).",
+        )  # fmt: skip
         ledger.close()
-        yield row("paid-call sync", _rounds(url, MemoryLedger(), rounds, calls), goal=1.4, floor_name=FLOOR)
+        found = _rounds(url, MemoryLedger(), rounds, calls)
+        yield row("paid-call sync", found, goal=1.4, floor_name=FLOOR, profile=memory)

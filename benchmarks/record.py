@@ -31,8 +31,7 @@ _HEAD: Final = """\
 
 Made by `bash scripts/benchmark all --record`; the same figures are in `benchmarks/recorded.json`. A ratio is the median over
 rounds in which ours and its floor took turns; beside it stand the least and the most. Ratios are to be compared, figures
-belong to the machine.
-"""
+belong to the machine."""
 
 
 def machine() -> dict[str, str]:
@@ -58,6 +57,14 @@ def keep(facts: dict[str, str], rows: Sequence[Row], goals: Sequence[str]) -> No
     kept = {"machine": facts, "goals": list(goals), "rows": [each.to_json() for each in rows]}
     RECORD.write_text(json.dumps(kept, indent=1) + "\n")
     RESULTS.write_text(page(kept, tomllib.loads(REMARKS.read_text())))
+
+
+def unexplained(rows: Sequence[Row]) -> Iterator[str]:
+    """Missed goals to which nobody said why."""
+    remarks = tomllib.loads(REMARKS.read_text())
+    for each in rows:
+        if each.met is False and not each.remark and each.name not in remarks:
+            yield f"missed, and {REMARKS.name} does not say why: {each.name}"
 
 
 def worse_than(kept: dict[str, Any], rows: Sequence[Row]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Final
 from coincurve import PrivateKey
 
 from benchmarks import peers
-from benchmarks.measure import Row, beside, burst, row
+from benchmarks.measure import Row, beside, burst, row, shares
 from benchmarks.seller import PAYEE, demand
 from x402_audio.money import Usdc
 from x402_audio.protocol.exact import Authorization, authorization_digest
@@ -96,7 +96,11 @@ def rows(*, quick: bool) -> Iterator[Row]:
     rounds, calls = (7, 50) if quick else (41, 200)
     signer = LocalSigner.from_hex("0x" + KEY)
     bare = "C curve, ready digest"
-    mine = row("signing payment", rounds_of(payments(signer), rounds, calls), goal=GOAL, floor_name=bare)
+    pay, sign_in = payments(signer), sign_ins(signer)
+    mine = row(
+        "signing payment", rounds_of(pay, rounds, calls), goal=GOAL, floor_name=bare,
+        profile=f"of a header {shares(lambda: pay(0), calls)}",
+    )  # fmt: skip
     yield mine
     for arm, curve in peers.CURVES.items():
         found = peers.sdk("signing", demand(URL), rounds=rounds, calls=calls // 5, curve=curve)
@@ -106,4 +110,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
         yield theirs
         if arm == "sdk":
             yield beside("signing payment sdk-by-ours", theirs, mine, goal=6.0, bound="at least")
-    yield row("signing sign-in", rounds_of(sign_ins(signer), rounds, calls), goal=GOAL, floor_name=bare)
+    yield row(
+        "signing sign-in", rounds_of(sign_in, rounds, calls), goal=GOAL, floor_name=bare,
+        profile=f"of a header {shares(lambda: sign_in(0), calls)}",
+    )  # fmt: skip
