@@ -257,7 +257,7 @@ def against(
         profile = f"ours: {commits_of_a_payment(ours[1]):.1f} commits a payment; {profile}"
     return row(
         name, found, goal=goal, bound="at least", floor_name=floor_name, unit="/s", profile=profile,
-        remark="" if goal is not None else "no goal: on a fast disk what is left is the work of the processor",
+        remark="" if goal is not None else "No goal: where a sync costs little, what is left is the pages written and the work of the processor.",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 
 from benchmarks import peers
+from benchmarks.ledger import bare
 from benchmarks.measure import Row, beside, burst, burst_async, row, shares
 from benchmarks.memory_ledger import MemoryLedger
 from benchmarks.seller import PATH, open_seller
@@ -113,5 +114,11 @@ def rows(*, quick: bool) -> Iterator[Row]:
             remark="Every commit is synced (FULL).",
         )  # fmt: skip
         ledger.close()
+        commits = bare(Path(folder) / "bare.db")
+        least = [{**each, "ours": each["floor"] + burst(commits, calls)} for each in found]
+        yield row(
+            "paid-call sqlite floor", least, floor_name=FLOOR,
+            remark="Two bare posts and two bare durable commits: what no buyer with durable books can do without.",
+        )  # fmt: skip
         found = _rounds(url, MemoryLedger(), rounds, calls)
         yield row("paid-call sync", found, goal=1.4, floor_name=FLOOR, profile=memory)

@@ -80,7 +80,7 @@ def worse_than(kept: dict[str, Any], rows: Sequence[Row]) -> Iterator[str]:
 
 
 def page(kept: dict[str, Any], remarks: dict[str, str]) -> str:
-    """RESULTS.md."""
+    """RESULTS.md. A remark is shown only while its goal is missed."""
     rows, goals = kept["rows"], kept["goals"]
     ours = sorted(
         (each for each in rows if each["name"] in goals and not each["peer"]),
@@ -89,7 +89,7 @@ def page(kept: dict[str, Any], remarks: dict[str, str]) -> str:
     theirs = [each for each in rows if each["peer"]]
     others = [each for each in rows if each not in ours and not each["peer"]]
     missed = [each for each in rows if each["met"] is False]
-    profiled = [each for each in rows if each["profile"] and each not in missed]
+    profiled = [each for each in rows if (each["profile"] or each["remark"]) and each not in missed]
     parts = [_HEAD, "\n".join(f"- {name}: {value}" for name, value in kept["machine"].items())]
     for title, some in (
         ("Goals", ours),
@@ -100,12 +100,12 @@ def page(kept: dict[str, Any], remarks: dict[str, str]) -> str:
     parts.append("## What is missed, and why" if missed else "No goal is missed.")
     for each in missed + profiled:
         said = [
-            remarks.get(each["name"], ""),
+            remarks.get(each["name"], "").strip() if each in missed else "",
             each["remark"],
             each["profile"] and f"Profile: {each['profile']}.",
         ]
         if each is (profiled or [None])[0]:
-            parts.append("## Profiles of the rest")
+            parts.append("## Of the rest")
         parts += [f"### {each['name']}", *filter(None, said)]
     return "\n\n".join(parts) + "\n"
 
