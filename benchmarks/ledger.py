@@ -13,6 +13,7 @@ import ctypes
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -232,6 +233,8 @@ class Workers:
 @contextmanager
 def syncs_library() -> Iterator[Path]:
     """The preloaded library, built for this run."""
+    if shutil.which("gcc") is None or not sys.platform.startswith("linux"):
+        raise SystemExit("syncs are counted and slowed by a preloaded library: Linux and gcc are needed")
     with TemporaryDirectory() as folder:
         library = Path(folder) / "syncs.so"
         subprocess.run(
@@ -295,6 +298,7 @@ def past(jobs: int) -> Path:
     path = folder / f"{jobs}-{shape}.db"
     if path.exists():
         return path
+    print(f"making books with {jobs:,} past jobs, kept in {folder} for the next run", file=sys.stderr)
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     buyer = Buyer(draft, LongAgo())
