@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 from x402_audio.errors import BudgetExceeded, PaymentRefused
@@ -233,6 +232,8 @@ def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
 def _next_step(back: float | None, held: int) -> str:
     raising = "on a terminal, the owner may raise it: x402-audio budget set"
     if back is not None:
+        from datetime import UTC, datetime
+
         return f"room comes back at {datetime.fromtimestamp(back, UTC):%Y-%m-%d %H:%M:%S} UTC; or {raising}"
     waiting = "wait until open payments are decided: x402-audio reconcile; or " if held else ""
     return waiting + raising
