@@ -48,6 +48,8 @@ JOB_ID_CHARS_MAX: Final = 200
 FIRST_LEDGER_S: Final = 120
 LOOK_EVERY_S: Final = 2.0
 """How often `work` looks for jobs that others stored, and for credit."""
+REST_MAX_S: Final = 60.0
+"""A job that cannot go on (no chain, no seller) is left alone for twice as long each time, at most this long."""
 
 
 class AudioWishes(TypedDict, total=False):
@@ -130,19 +132,25 @@ class Verbs:
         from x402_audio.jobs.advance import JOIN_EVERY_S
 
         outcomes: dict[str, Outcome] = {}
+        rests: dict[str, tuple[float, float]] = {}  # job id → seconds, and until when (monotonic)
         clock = self._wiring.clock
         while True:
             jobs, later, first = yield from call(self._on_hand)
             alone = len(jobs) + later == 1 and not until_idle
             moved = False
             asked, approved = yield from call(self._asked_for)
-            turn = _in_turn(jobs, outcomes, approved)
+            resting = {job_id for job_id, (_, end) in rests.items() if end > clock.monotonic()}
+            turn = [job for job in _in_turn(jobs, outcomes, approved) if job.id not in resting]
             for job in turn:
                 outcome = yield from self._work_one(job, until if alone else clock.monotonic(), poll_interval)
                 if isinstance(outcome.error, JobTimedOut):
                     outcomes.pop(job.id, None)
                     continue
-                moved = moved or outcome.track is not None or not _waits(outcome.error)
+                stuck = outcome.track is None and not _waits(outcome.error)
+                moved = moved or outcome.track is not None or stuck
+                if stuck:
+                    rest = min(2 * rests.get(job.id, (LOOK_EVERY_S / 2, 0.0))[0], REST_MAX_S)
+                    rests[job.id] = rest, clock.monotonic() + rest
                 outcomes[job.id] = outcome
             if turn:
                 jobs, later, first = yield from call(self._on_hand)

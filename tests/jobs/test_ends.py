@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.jobs.stage import MODEL, QUOTE, CountingSigner, OpenStage, Shopper, Stage, usd
+from tests.jobs.stage import FLOOR, MODEL, QUOTE, CountingSigner, OpenStage, Shopper, Stage, usd
 from x402_audio.errors import (
     ContentRejected,
     JobExpired,
@@ -16,6 +18,7 @@ from x402_audio.errors import (
 )
 from x402_audio.jsontext import Json
 from x402_audio.money import ZERO, Usdc
+from x402_audio.notices import Notice
 from x402_audio.sandbox import FaultRule
 from x402_audio.sandbox.books import Account
 
@@ -313,3 +316,24 @@ def test_a_lease_outlives_a_long_wait_between_two_polls(stage: OpenStage) -> Non
         )
     assert shopper.generate(job_id="k").completed
     assert seen == [True] * 9
+
+
+def test_a_file_whose_completion_wants_credit_that_is_gone_is_delivered_and_says_so(stage: OpenStage) -> None:
+    shop = stage(credit=QUOTE + FLOOR)
+    shopper = shop.shopper()
+    real = shopper.verbs._wiring.on_notice
+
+    def spend_elsewhere(notice: Notice) -> None:
+        if notice.kind == "saved":
+            shop.credit("-0.05")
+        real(notice)
+
+    shopper.verbs._wiring.on_notice = spend_elsewhere
+    track = shopper.generate(job_id="k")
+    assert (Path(track.path).exists(), track.completed) == (True, False)
+    assert "credit" in track.warnings[-1]
+    job = shopper.job("k")
+    assert (job.state, job.last_error) == ("saved", track.warnings[-1])
+    assert shop.asked()["/audio/complete"] == 1
+    shop.credit("0.05")
+    assert shopper.resume("k").completed

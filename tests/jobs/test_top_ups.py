@@ -176,6 +176,41 @@ def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
             shopper.generate(f"the song called {name}", job_id=name)
     assert len(shop.payments) == 1
 
+    shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
+    for _ in range(3):
+        shop.clock.wait(200)
+        report = shopper.reconcile()
+        assert [(one.kind, one.amount) for one in report.differences] == [("balance", usd("5"))]
+        with pytest.raises(PaymentRefused, match="stopped"):
+            shopper.generate("another song", job_id="d", again=True)
+    assert len(shop.payments) == 1
+
+    vars(shop.server._http.routes)["answer"] = told
+    assert shopper.reconcile().differences == ()
+    assert shopper.generate("another song", job_id="d").completed
+    assert len(shop.payments) == 1
+
+
+def test_a_row_that_alone_proves_the_payment_shows_no_credit(stage: OpenStage) -> None:
+    """As above, and the seller's answer to the top-up is lost: its row is the only witness."""
+    shop = stage(*(FaultRule("status_after", "/x402/top-up", nth=nth, value=504) for nth in (2, 4, 6)))
+    told = shop.server._http.routes.answer
+    poor = {"walletAddress": shop.wallet.lower(), "balanceUsd": 0, "canConsume": False, "minimumTopUpUsd": 5}
+
+    def answer(request: Request) -> Answer:
+        if "/x402/balance" in request.path:
+            return json_answer(200, {"success": True, "data": {**poor, "suggestedTopUpUsd": 10}})
+        return told(request)
+
+    vars(shop.server._http.routes)["answer"] = answer
+    for name in ("a", "b", "c"):
+        shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
+        with pytest.raises(PaymentRefused):
+            shopper.generate(f"the song called {name}", job_id=name)
+        shop.clock.wait(200)
+        shopper.reconcile()
+    assert len(shop.payments) == 1
+
 
 def test_a_job_that_comes_while_a_credit_is_awaited_pays_no_second_top_up(stage: OpenStage) -> None:
     """Eight programs within the minute in which nobody knows yet; the owner would allow ten top-ups a day."""
@@ -339,3 +374,20 @@ def test_a_top_up_by_command_is_paid_once_and_can_be_limited(stage: OpenStage) -
     with pytest.raises(X402AudioError):
         shop.shopper(MAX_TOP_UP="6", state="other").top_up("7")
     assert len(shop.payments) == 1
+
+
+def test_a_top_up_whose_program_slept_past_its_validity_is_signed_no_second_time(stage: OpenStage) -> None:
+    """A refused layout is written anew around the same authorization, but not around one that is over."""
+    shop, signer = stage(), CountingSigner()
+    told = shop.server._http.routes.answer
+
+    def answer(request: Request) -> Answer:
+        if request.path.endswith("/x402/top-up") and signer.authorizations:
+            shop.clock.at += 4000
+            return json_answer(400, {"error": "INVALID_PAYMENT", "message": "no"})
+        return told(request)
+
+    vars(shop.server._http.routes)["answer"] = answer
+    with pytest.raises((PaymentRejected, PaymentUnsettled)):
+        shop.shopper(signer=signer).top_up("5")
+    assert len(signer.authorizations) == 1

@@ -151,14 +151,53 @@ def test_a_rise_that_is_gone_again_showed_no_credit(ledger: SqliteLedger, first:
         ledger.reserve(top_up(500), [])
 
 
-@pytest.mark.parametrize("by", ["row", "lifted"])
-def test_the_sellers_row_or_a_reconcile_shows_a_top_up_too(ledger: SqliteLedger, by: str) -> None:
+def test_a_row_alone_shows_no_credit_and_a_lift_does(ledger: SqliteLedger) -> None:
     hold = signed(ledger, top_up(500))
-    ledger.settle(hold, evidence="TOP_UP row", charge_id="row" if by == "row" else "")
-    if by == "lifted":
-        ledger.lift(WALLET, ORIGIN, "top-ups", "every top-up shows at the seller")
+    ledger.settle(hold, evidence="TOP_UP row", charge_id="row")
+    with pytest.raises(PaymentUnsettled):
+        ledger.reserve(top_up(500), [])
+    ledger.lift(WALLET, ORIGIN, "top-ups", "every top-up shows at the seller")
     assert ledger.reserve(top_up(500), []).state == "reserved"
     assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("then", ["settled", "presumed"])
+def test_credit_that_shows_before_anybody_knows_of_the_payment_shows_that_top_up(
+    ledger: SqliteLedger, then: str
+) -> None:
+    """Its program died before the answer; others read the balance meanwhile."""
+    agreed(ledger, 300)
+    hold = signed(ledger, top_up(500))
+    if then == "presumed":
+        ledger.presume(hold, why="no RPC")
+    read(ledger, 800)
+    reading = read(ledger, 800)
+    assert (reading.trust, reading.available) == ("agreed", 8_000_000)
+    ledger.settle(hold, evidence="TOP_UP row", charge_id="row")
+    assert ledger.hold(hold).delivered_at is not None
+    read(ledger, 800)
+    assert ledger.reserve(top_up(500), []).state == "reserved"
+    assert ledger.verify() == []
+
+
+def test_a_top_up_perhaps_paid_hides_no_credit_of_another(ledger: SqliteLedger) -> None:
+    agreed(ledger, 300)
+    ledger.presume(signed(ledger, top_up(700)), why="no RPC")
+    paid = pay(ledger, top_up(500))
+    read(ledger, 800)
+    assert ledger.hold(paid).delivered_at is not None
+
+
+def test_draws_that_nobody_knows_of_show_no_credit(ledger: SqliteLedger) -> None:
+    """Together they are worth a top-up; without it the balance stands still."""
+    agreed(ledger, 900)
+    for number in range(2):
+        signed(ledger, draw(300, purchase=f"draw {number}"))
+    paid = pay(ledger, top_up(500))
+    read(ledger, 900)
+    assert ledger.hold(paid).delivered_at is None
+    read(ledger, 1100)
+    assert ledger.hold(paid).delivered_at is not None
 
 
 def test_a_top_up_that_shows_ends_a_fall(ledger: SqliteLedger) -> None:

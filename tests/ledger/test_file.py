@@ -25,6 +25,7 @@ FEW = {
     "_ENDED_LEASES": "reserved holds only",
     "_LIVE_TOPUP": "live top-ups only",
     "_WAITING": "queued jobs only",
+    "_PERHAPS_SHOWN": "a live top-up, and what is presumed",
     "_OVERCHARGES": "overcharges only, once for a new scope",
 }
 """Statements that read every row of an index, and why those are few."""

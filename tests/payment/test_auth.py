@@ -583,6 +583,44 @@ def test_of_ten_payments_at_once_exactly_the_two_that_fit_are_made(
     assert len(till.payments) == len(till.signer.authorizations) == 2
 
 
+@VERSIONS
+def test_eight_askers_of_one_named_purchase_make_one_payment_and_none_is_told_that_nothing_moved(
+    open_till: OpenTill, mode: str
+) -> None:
+    """Who comes while another's payment is on its way gets the answer too, or is told to ask again."""
+    till = open_till(mode)
+    named = {"x402_audio": {"purchase": "jingle-7"}}
+
+    def one(number: int) -> str:
+        with httpx.Client(auth=till.auth) as http:
+            try:
+                return str(body_of(http.post(till.url(QUEUE), json=MUSIC, extensions=named))["queue_id"])
+            except (PaymentRefused, PaymentRejected) as told:
+                return told.money_moved
+
+    async def awaited() -> list[str]:
+        async def one_awaited() -> str:
+            try:
+                answer = await http.post(till.url(QUEUE), json=MUSIC, extensions=named)
+            except (PaymentRefused, PaymentRejected) as told:
+                return told.money_moved
+            return str(body_of(answer)["queue_id"])
+
+        async with httpx.AsyncClient(auth=till.auth) as http:
+            return await asyncio.gather(*(one_awaited() for _ in range(8)))
+
+    if till.buyer.awaited:
+        ends = asyncio.run(awaited())
+    else:
+        with ThreadPoolExecutor(8) as pool:
+            ends = list(pool.map(one, range(8)))
+    track = one(8)
+    assert track in ends
+    assert set(ends) <= {track, "yes", "unknown"}
+    assert (len(till.payments), len(till.nonces), till.states()) == (1, 1, ["settled"])
+    assert till.ledger.verify() == []
+
+
 def test_four_processes_on_one_ledger_make_exactly_the_payments_that_fit(tmp_path: Path) -> None:
     from x402_audio.sandbox import SandboxSeller, SandboxServer
 

@@ -66,9 +66,9 @@ class EndRules:
                     "P6", there and find_queue_id(there) == queue_id, f"{job_id} has another job's file"
                 )
                 continue
-            case.demand(
-                "P3", state in (*ENDED_JOBS, "parked"), f"{job_id} is still {state} after all was healed"
-            )
+            broke = plan.credit and world.door.seller.account(case.wallet).credit < world.door.seller.floor
+            over = state in (*ENDED_JOBS, "parked") or (state == "saved" and broke)  # it cannot be told there
+            case.demand("P3", over, f"{job_id} is still {state} after all was healed")
             why = state == "cancelled" or last_error or parked
             case.demand("P7", why, f"{job_id} is {state} and nobody says why")
             mine = [row for row in holds.values() if row["job_id"] == job_id and row["kind"] != "topup"]
@@ -76,9 +76,9 @@ class EndRules:
                 continue
             lost = plan.honest and plan.kind == "credit" and state in ENDED_JOBS
             case.demand("P3", not lost, f"{job_id} is paid, {state}, and was not delivered: {last_error}")
-            seller = world.door.seller
-            poor = plan.credit and seller.account(case.wallet).credit < seller.floor and parked == "funds"
-            waits = state != "parked" or parked in ("human", "time", "unknown") or poor
+            waits = (
+                state != "parked" or parked in ("human", "time", "unknown") or (broke and parked == "funds")
+            )
             case.demand("P3", waits, f"{job_id} is paid and parked for {parked}: {last_error}")
 
     def _every_difference(self, holds: dict[str, Row], reports: list[ReconcileReport]) -> None:

@@ -438,11 +438,15 @@ def _complete(desk: Desk, job: JobRecord, warnings: list[str]) -> Flow[JobRecord
             if desk.provider.read_completed(answer):
                 problem = ""
                 break
+            if answer.status == 402:
+                problem = "the seller wants more credit first"
+                break
             yield from sleep(0.5 * 2**attempt)
     if problem:
         warnings.append(f"not completed at the seller: {problem}; x402-audio resume {job.id} tries again")
         desk.tell("warning", warnings[-1], job)
-        return job
+        last = warnings[-1][:500]
+        return (yield from call(lambda: desk.ledger.move(job.id, job.epoch, "saved", last_error=last)))
     done = yield from call(lambda: desk.ledger.move(job.id, job.epoch, "completed"))
     desk.tell("completed", "completed", done)
     return done

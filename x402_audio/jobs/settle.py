@@ -6,7 +6,7 @@ only for lack of evidence. Entries that neither books nor reconcile can explain 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -32,7 +32,7 @@ from x402_audio.payment.departures import (
 )
 from x402_audio.payment.evidence import Charged, charges, known_since
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
-from x402_audio.payment.prepaid import Account, read_credit, read_ledger
+from x402_audio.payment.prepaid import CREDIT_SHOWN_WITHIN_S, Account, read_credit, read_ledger
 from x402_audio.payment.reconcile import (
     Difference,
     ReconcileReport,
@@ -265,16 +265,15 @@ def _book(desk: Desk, difference: Difference, matched: dict[str, Charged]) -> Fl
             )
 
 
-def _stop_top_ups(desk: Desk, account: Account, missing: Mapping[str, Difference]) -> None:
-    """What waits for its credit, and nobody sends or awaits any more, is named as what stops top-ups: for its owner to lift."""
-    ledger, wallet, origin = desk.ledger, account.wallet, account.origin
-    waiting = [
+def _not_shown(desk: Desk, account: Account) -> list[Hold]:
+    """Top-ups paid there that no balance has shown and nobody awaits any more."""
+    now = desk.clock.now()
+    return [
         hold
-        for hold in ledger.holds(wallet=wallet, kind="topup", states=("settled",))
-        if hold.id in missing and hold.delivered_at is None and hold.valid_before <= desk.clock.now()
-    ]
-    if waiting and ledger.suspended(wallet, origin, "top-ups") is None:
-        ledger.suspend(wallet, origin, "top-ups", missing[waiting[0].id].text)
+        for hold in desk.ledger.holds(wallet=account.wallet, kind="topup", states=("settled",))
+        if hold.origin == account.origin and hold.delivered_at is None
+        and (hold.valid_before <= now or (hold.resolved_at or now) <= now - 2 * CREDIT_SHOWN_WITHIN_S)
+    ]  # fmt: skip
 
 
 def _agreed_at(desk: Desk, account: Account) -> float:
@@ -292,15 +291,30 @@ def _read_again(
     """
     ledger = desk.ledger
     reading = yield from read_credit(account)
-    gap = Usdc(reading.fallen_by - unknown)
+    if reading.trust == "unconfirmed":
+        reading = yield from read_credit(account)
+    waiting = yield from call(lambda: _not_shown(desk, account))
+    paid = sum(hold.amount for hold in waiting)
+    lacks = max(paid - max(reading.balance - reading.books, 0), 0) - unknown
+    lacks += reading.fallen_by if reading.trust == "fallen" else 0
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
     missing = {one.subject: one for one in differences if one.kind == "missing top-up"}
-    if missing:
-        yield from call(lambda: _stop_top_ups(desk, account, missing))
-    else:
+    named = [missing[hold.id] for hold in waiting if hold.id in missing]
+    more = Usdc(lacks - sum(one.amount for one in named))
+    found: list[Difference] = []
+    if more > TOLERANCE:
+        text = f"the balance is {reading.balance}, {more} less than our books and the seller's own rows say"
+        found.append(Difference("balance", account.origin, more, text))
+    if waiting and lacks > TOLERANCE:
+        why = (named or found)[0].text
+        yield from call(lambda: _stop_top_ups(desk, account, why))
+    elif not missing:
         lifted = "every top-up shows at the seller"
         yield from call(lambda: ledger.lift(account.wallet, account.origin, "top-ups", lifted))
-    if reading.trust != "fallen" or gap <= TOLERANCE:
-        return []
-    text = f"the balance is {reading.balance}, {gap} less than our books and the seller's own rows say"
-    return [Difference("balance", account.origin, gap, text)]
+    return found
+
+
+def _stop_top_ups(desk: Desk, account: Account, why: str) -> None:
+    """What stops top-ups is named, for its owner to lift."""
+    if desk.ledger.suspended(account.wallet, account.origin, "top-ups") is None:
+        desk.ledger.suspend(account.wallet, account.origin, "top-ups", why)

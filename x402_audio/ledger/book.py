@@ -365,7 +365,7 @@ class Ledger(Protocol):
         """The money moved (never fenced). Pin becomes firm; secret row removed.
 
         From signed or presumed, and from reserved too: evidence is booked whatever we believed. A top-up is delivered
-        when its credit shows: by the seller's row (`charge_id`), by a balance, or by `deliver`. Raises AlreadyResolved.
+        when a balance shows its credit, or by `deliver`: no answer and no row alone. Raises AlreadyResolved.
         """
 
     def trace(self, hold_id: str, *, transaction: str, evidence: str) -> Hold:

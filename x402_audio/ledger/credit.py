@@ -28,8 +28,8 @@ class Standing:
     books: Usdc
     trust: Trust
     fallen_by: Usdc = ZERO
-    shows_credit: bool = False
-    """Our own top-ups that had not shown before are in this balance."""
+    holds_credit: bool = False
+    """Our own top-ups that had not shown before are in this balance; shown they are once it is not `unconfirmed`."""
 
 
 def judge(
@@ -51,14 +51,16 @@ def judge(
     """
     expected = ZERO if previous is None else previous.books - drawn_since
     shown = balance >= expected + credited_since - undecided - TOLERANCE
-    unconfirmed = Standing(Usdc(balance - not_shown) if shown else balance, "unconfirmed")
+    if credited_since:  # draws that nobody knows of explain no rise: something must have come
+        shown = shown and balance > expected + TOLERANCE
+    unconfirmed = Standing(Usdc(balance - not_shown) if shown else balance, "unconfirmed", holds_credit=shown)
     if previous is None:
         return unconfirmed
     if expected - undecided - TOLERANCE <= balance <= expected + may_lag + credited_since + TOLERANCE:
         books = expected + credited_since if shown else expected
         if previous.trust == "fallen" and not (credited_since and shown):
-            return Standing(books, "fallen", previous.fallen_by, shows_credit=shown)
-        return Standing(books, "agreed", shows_credit=shown)
+            return Standing(books, "fallen", previous.fallen_by, holds_credit=shown)
+        return Standing(books, "agreed", holds_credit=shown)
     if balance < expected and previous.trust in ("agreed", "fallen"):
         return Standing(balance, "fallen", previous.fallen_by + (expected - balance))
     return unconfirmed

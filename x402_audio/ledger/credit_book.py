@@ -5,6 +5,8 @@ A presumed draw counts as undecided until a witness speaks. Knows no seller.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from x402_audio.errors import InsufficientBalance, LedgerError
@@ -30,8 +32,15 @@ _CREDITED: Final = (
     " AND wallet = ? AND origin = ? AND (resolved_at >= ? OR delivered_at IS NULL)"
 )
 _NOT_SHOWN: Final = (
-    "SELECT id, amount FROM hold WHERE kind = 'topup' AND state = 'settled'"
+    "SELECT id, amount, state FROM hold WHERE kind = 'topup' AND state = 'settled'"
     " AND wallet = ? AND origin = ? AND delivered_at IS NULL"
+)
+# Two branches for two indexes: whatever is presumed is rare, and one top-up of a wallet lives.
+_PERHAPS_SHOWN: Final = (
+    "SELECT id, amount, state FROM hold WHERE kind = 'topup' AND state IN ('reserved', 'signed') AND sends > 0"
+    " AND wallet = ? AND origin = ? AND delivered_at IS NULL"
+    " UNION ALL SELECT id, amount, state FROM hold WHERE state = 'presumed' AND +kind = 'topup'"
+    " AND +wallet = ? AND +origin = ? AND delivered_at IS NULL"
 )
 _SHOWN: Final = "UPDATE hold SET delivered_at = ? WHERE id = ?"
 # `+` keeps SQLite from any index but that of the job: unfinished jobs are few, settled holds may be a million.
@@ -59,20 +68,25 @@ class CreditVerbs:
         """See `Ledger.record_reading`."""
         with self._database.transaction() as tx:
             previous = reading_in(tx, wallet, origin)
-            standing = (
-                None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by)
-            )
             recent = tx.now - CHARGE_LAG_S
-            judged = judge(
-                standing, balance,
+            judged_with = partial(
+                judge, None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by),
+                balance,
                 drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
                 may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
-                credited_since=_sum(tx, _CREDITED, wallet, origin, tx.now if previous is None else previous.read_at),
-                not_shown=Usdc(sum(row[1] for row in tx.all(_NOT_SHOWN, (wallet, origin)))),
             )  # fmt: skip
-            if judged.shows_credit:
-                top_ups_shown(tx, wallet, origin, "its credit shows in the balance")
+            credited = _sum(tx, _CREDITED, wallet, origin, tx.now if previous is None else previous.read_at)
+            top_ups = tx.all(_NOT_SHOWN, (wallet, origin))
+            perhaps = tx.all(_PERHAPS_SHOWN, (wallet, origin) * 2)
+            judged = judged_with(credited_since=credited, not_shown=_total(top_ups))
+            if perhaps:
+                more = _total(perhaps)
+                if_paid = judged_with(credited_since=credited + more, not_shown=_total(top_ups) + more)
+                if if_paid.holds_credit:
+                    judged, top_ups = if_paid, [*top_ups, *perhaps]
+            if judged.holds_credit and judged.trust != "unconfirmed":
+                _show(tx, wallet, top_ups, "its credit shows in the balance")
             return _keep(tx, wallet, origin, balance, diem, judged, tx.now, minimum_top_up, "read")
 
     def distrust_reading(self, wallet: str, origin: str, why: str) -> None:
@@ -112,10 +126,14 @@ def reading_in(view: View, wallet: str, origin: str) -> Reading | None:
 
 def top_ups_shown(tx: Transaction, wallet: str, origin: str, why: str) -> None:
     """Every settled top-up there is served: another may be made when it is needed."""
-    for hold_id, amount in tx.all(_NOT_SHOWN, (wallet, origin)):
+    _show(tx, wallet, tx.all(_NOT_SHOWN, (wallet, origin)), why)
+
+
+def _show(tx: Transaction, wallet: str, top_ups: Iterable[Row], why: str) -> None:
+    for hold_id, amount, state in top_ups:
         tx.run(_SHOWN, (tx.now, hold_id))
         changed = {"delivered_at": tx.now}
-        tx.event(wallet, f"hold:{hold_id}", "settled", "settled", amount=amount, why=why, set=changed)
+        tx.event(wallet, f"hold:{hold_id}", state, state, amount=amount, why=why, set=changed)
 
 
 def check_credit(tx: Transaction, wish: Reserve) -> None:
@@ -176,6 +194,10 @@ def _standing_now(view: View, wallet: str, origin: str, row: Row) -> Reading:
         books=Usdc(books), trust=trust, fallen_by=Usdc(fallen_by), read_at=read_at, minimum_top_up=Usdc(minimum),
         available=free,
     )  # fmt: skip
+
+
+def _total(rows: Iterable[Row]) -> Usdc:
+    return Usdc(sum(row[1] for row in rows))
 
 
 def _sum(view: View, statement: str, *values: object) -> Usdc:

@@ -44,7 +44,7 @@ _UNANSWERED: Final = (
 )
 _NAMED: Final = (
     f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND purchase >= 'named:' AND purchase < 'named;'"
-    " AND state <> 'void' AND (state IN ('reserved', 'signed') OR refunded < amount) LIMIT 1"
+    f" AND state <> 'void' AND (state IN ('reserved', 'signed') OR {_KEPT}) LIMIT 1"
 )
 _BLOCKING: Final = (
     f"{SELECT_HOLD} WHERE job_id = ? AND kind <> 'topup' AND state <> 'void'"
@@ -330,7 +330,7 @@ def settle_in(
 ) -> Hold:
     """Settle within a transaction that also does something else (a job becoming queued)."""
     _must_be(before, "reserved", "signed", "presumed")
-    served = delivered and (before.kind != "topup" or bool(charge_id))  # paid is not yet credited
+    served = delivered and before.kind != "topup"  # paid, or a row that says so, is not yet a balance
     known = replace(
         before,
         transaction=transaction or before.transaction,

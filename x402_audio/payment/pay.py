@@ -16,6 +16,7 @@ import httpx
 
 from x402_audio.clock import Clock, Random
 from x402_audio.errors import (
+    AlreadyResolved,
     ClockError,
     InsufficientBalance,
     PaymentRejected,
@@ -267,7 +268,11 @@ class Payer:
         name, secret = yield from self.sign(hold)
         if hold.state == "reserved":
             # Not a partial: its repr would show the header to a report with locals.
-            yield from self.books(lambda: self.ledger.depart(hold.id, secret.reveal().encode("ascii")))
+            yield from self._unless_settled(
+                hold,
+                lambda: self.ledger.depart(hold.id, secret.reveal().encode("ascii")),
+                partial(self.ledger.resend, hold.id),
+            )
         return name, secret
 
     def sign(self, hold: Hold) -> Flow[tuple[str, Secret]]:
@@ -342,10 +347,23 @@ class Payer:
         if hold.state == "settled" or moved is None:
             return hold
         settle = partial(self.ledger.settle, hold.id, transaction=moved, delivered=False)
-        hold = yield from self.books(partial(settle, evidence="seller's settlement response"))
+        settled = partial(settle, evidence="seller's settlement response")
+        hold = yield from self._unless_settled(hold, settled, partial(self.ledger.hold, hold.id))
         data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
         self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
         return hold
+
+    def _unless_settled(
+        self, hold: Hold, book: Callable[[], Hold], otherwise: Callable[[], Hold]
+    ) -> Flow[Hold]:
+        """Book it; where a thread or program that sends the same payment was faster and it is settled, the other."""
+        try:
+            return (yield from self.books(book))
+        except AlreadyResolved:
+            known = yield from self.books(partial(self.ledger.hold, hold.id))
+            if known.state != "settled":
+                raise
+            return (yield from self.books(otherwise))
 
     def came(self, hold: Hold) -> Hold:
         """Book that the answer came whole."""

@@ -281,7 +281,7 @@ def _send_top_up(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
             if moved is not None:
                 return (yield from _settle_by_answer(account, hold, moved))
             problem = f"the seller answered the top-up with {response.status_code}"
-            if response.status_code == 400 and not Envelope.from_json(hold.envelope).wrapped_again:
+            if response.status_code == 400 and (yield from _may_rewrap(account, hold)):
                 hold = yield from _rewrap(account, payer, hold)
                 continue
             if response.status_code in (400, 401, 403, 404):
@@ -338,6 +338,13 @@ def _settle_by_answer(account: Account, hold: Hold, moved: str) -> Flow[Hold]:
     }  # fmt: skip
     account.on_notice(Notice("settled", f"topped up {hold.amount}", hold.job_id or "", data))
     return hold
+
+
+def _may_rewrap(account: Account, hold: Hold) -> Flow[bool]:
+    """Once; and not when it slept past its validity, or somebody ended it meanwhile."""
+    known = yield from call(lambda: account.ledger.hold(hold.id))
+    fits = account.clock.now() < hold.valid_before - RESEND_MARGIN_S
+    return known.state == "signed" and fits and not Envelope.from_json(known.envelope).wrapped_again
 
 
 def _rewrap(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
