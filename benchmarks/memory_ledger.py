@@ -34,6 +34,9 @@ class MemoryLedger:
     def unanswered(self, wallet: str, purchase: str) -> Hold | None:
         return self.open_hold(wallet, purchase)
 
+    def hold(self, hold_id: str) -> Hold:
+        return self._holds[hold_id]
+
     def reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
         del payee
         if any(
@@ -65,6 +68,11 @@ class MemoryLedger:
     def depart(self, hold_id: str, header: bytes) -> Hold:
         self._headers[hold_id] = header
         self._holds[hold_id] = hold = replace(self._holds[hold_id], state="signed", sends=1)
+        return hold
+
+    def resend(self, hold_id: str) -> Hold:
+        before = self._holds[hold_id]
+        self._holds[hold_id] = hold = replace(before, sends=before.sends + 1)
         return hold
 
     def settle(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from base64 import b64encode
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import record
+from benchmarks.ledger import Buyer
 from benchmarks.measure import Row, row
+from benchmarks.memory_ledger import MemoryLedger
+from benchmarks.paid_call import auth_on
+from benchmarks.seller import demand
 
 ASKED_FOR = (
     "signing payment", "signing payment sdk", "signing sign-in", "paid-call memory", "paid-call memory sdk",
@@ -41,6 +49,29 @@ def kept(*rows: Row, **changed: Any) -> dict[str, Any]:
 def test_every_row_that_is_asked_for_is_promised_by_one_module() -> None:
     assert sorted(set(ASKED_FOR) - set(promised())) == []
     assert len(promised()) == len(set(promised()))
+
+
+def test_a_paid_call_goes_through_on_the_books_in_memory() -> None:
+    def seller(request: httpx.Request) -> httpx.Response:
+        if "payment-signature" in httpx.Headers(request.headers.raw):
+            settled = {"success": True, "transaction": "0x" + "ab" * 32, "network": "eip155:8453"}
+            head = b64encode(json.dumps(settled).encode()).decode()
+            return httpx.Response(200, headers={"payment-response": head}, stream=httpx.ByteStream(b"{}"))
+        return httpx.Response(402, headers={"payment-required": demand(str(request.url))})
+
+    with httpx.Client(auth=auth_on(MemoryLedger()), transport=httpx.MockTransport(seller)) as paying:
+        for _ in range(2):
+            assert paying.post("https://seller.example/audio", json={}).status_code == 200
+
+
+def test_the_payments_and_jobs_that_are_measured_leave_sound_books(tmp_path: Path) -> None:
+    buyer = Buyer(tmp_path / "ledger.db")
+    buyer.pay()
+    buyer.do_job()
+    assert buyer.ledger.verify() == []
+    assert [hold.state for hold in buyer.ledger.holds()] == ["settled", "settled"]
+    assert [job.state for job in buyer.ledger.jobs()] == ["completed"]
+    buyer.ledger.close()
 
 
 def test_a_module_that_gives_fewer_rows_than_it_promises_is_found_out(
