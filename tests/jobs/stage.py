@@ -74,6 +74,8 @@ class WaitingClock:
 class CountingSigner:
     """The wallet, and how often it was asked to authorize a payment."""
 
+    in_process = True
+
     def __init__(self, key: str = KEY) -> None:
         self._inner = LocalSigner.from_hex(key)
         self.authorizations: list[Authorization] = []

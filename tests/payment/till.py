@@ -81,6 +81,8 @@ class WaitingLoop:
 class CountingSigner:
     """The wallet, and what it was asked to sign."""
 
+    in_process = True
+
     def __init__(self, key: str = KEY) -> None:
         self._inner = LocalSigner.from_hex(key)
         self.authorizations: list[Authorization] = []

@@ -75,6 +75,8 @@ class Reserve:
     envelope: plain JSON that, with the fields, gives the exact header again.
     floor: for `credit`, what must stay at the seller after the draw. late_charge: the seller charges at the job's end.
     lease_s: how long an unsigned hold may stand before it is freed; None where the signer is remote.
+    leaves: commit it as `signed`, its first sending counted, for a signer in this process whose signature follows from
+    the fields: nothing else is committed before it is sent, and no header is stored (direct payments only).
     size: what the price depends on (`60 s`, `1200 characters`), in one spelling per seller; '' compares no prices.
     read_at: for `topup`, when the balance that lacks it was booked, Unix seconds; None asks for one come what may.
     """
@@ -102,6 +104,7 @@ class Reserve:
     floor: Usdc = Usdc(0)
     late_charge: bool = False
     lease_s: int | None = 120
+    leaves: bool = False
     size: str = ""
     read_at: float | None = None
 

@@ -408,6 +408,8 @@ def _check_wish(wish: Reserve) -> None:
         raise PaymentRefused("a payment needs a wallet, an origin and a purchase")
     if wish.kind in ("direct", "topup") and not (wish.nonce and wish.pay_to and wish.valid_before > 0):
         raise PaymentRefused("an authorization needs a nonce, a payee and an end of validity")
+    if wish.leaves and wish.kind != "direct":
+        raise PaymentRefused("only a direct payment is committed and sent in one step")
 
 
 def _adopt(open_hold: Hold, wish: Reserve) -> Hold:
@@ -467,7 +469,8 @@ def _insert(
 ) -> Hold:
     hold = Hold(
         **{name: getattr(wish, name) for name in _WISHED},
-        id=hold_id, state="reserved", sends=0, created_at=tx.now, sent_at=None, delivered_at=None, resolved_at=None,
+        id=hold_id, state="signed" if wish.leaves else "reserved", sends=int(wish.leaves), created_at=tx.now,
+        sent_at=tx.now if wish.leaves else None, delivered_at=None, resolved_at=None,
         transaction="", charge_id="", evidence="", refunded=Usdc(0), overcharged=Usdc(0),
     )  # fmt: skip
     lease_until = None if wish.lease_s is None else tx.now + wish.lease_s
@@ -477,7 +480,7 @@ def _insert(
     approvals.remember_size(tx, wish, hold_id)
     concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(
-        hold.wallet, f"hold:{hold_id}", "", "reserved", amount=hold.amount, set=row, floor=int(wish.floor),
+        hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, set=row, floor=int(wish.floor),
         limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in concerned],
         size=wish.size, approval="" if approval is None else approval.id,
     )  # fmt: skip

@@ -162,7 +162,8 @@ class Replay:
             self._topups.get(new["wallet"].lower(), set()).discard(hold_id)
 
     def _begin(self, event: Event, hold_id: str, new: Fields) -> None:
-        if new["state"] != "reserved" or new["id"] != hold_id or event.to != "reserved":
+        begins = ("signed", 1) if new["kind"] == "direct" and new["state"] == "signed" else ("reserved", 0)
+        if (new["state"], new["sends"]) != begins or new["id"] != hold_id or event.to != new["state"]:
             self._found("I6", event.subject, "was signed before it was committed")
         authorization = new["kind"] in ("direct", "topup")
         if authorization and not (new["nonce"] and new["pay_to"] and new["valid_before"] and new["amount"]):

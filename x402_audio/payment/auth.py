@@ -52,7 +52,7 @@ from x402_audio.payment.delivery import has_come, watch
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.origin import origin_of
-from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
+from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, leaves_now, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin
 from x402_audio.payment.prepaid import Account, TopUp, await_credit, top_up, trusted_credit
 from x402_audio.payment.session import SellerSession
@@ -238,7 +238,7 @@ class X402Auth(httpx.Auth):
 
     def _direct(self, request: httpx.Request) -> Flow[None]:
         identity, digest = self._identity(request)
-        hold = None
+        hold, fresh = None, False
         if digest is not None:
             opened = yield from self._opened(request, identity, digest)
             hold = yield from self._payer.still_fit(opened)
@@ -263,15 +263,20 @@ class X402Auth(httpx.Auth):
                 origin=origin_of(request.url), body_digest=digest, label=self._label, size=_size_of(request, digest),
             )  # fmt: skip
             hold = yield from self._payer.commit(terms, self._policy, purchase, self._stated_limits(request))
-        paid, hold = yield from self._payer.send_paid(hold, lambda secrets: self._send(request, secrets))
+            fresh = leaves_now(hold)
+        paid, hold = yield from self._payer.send_paid(
+            hold, lambda secrets: self._send(request, secrets), counted=fresh
+        )
         if any(earlier.has_redirect_location for earlier in paid.history):
             raise unsettled(hold, "the paid request was redirected, and the payment did not follow")
-        hold = yield from self._payer.conclude(hold, paid)
+        hold = yield from self._payer.conclude(hold, paid, came=has_come(paid))
         yield from self._hand_over(hold, paid)
 
     def _hand_over(self, hold: Hold, paid: httpx.Response) -> Flow[None]:
         """The answer with its receipt; delivered once its body has come."""
         paid.extensions[RECEIPT] = receipt_for(hold)
+        if hold.delivered_at is not None:
+            return
         if has_come(paid):
             yield from self._payer.books(partial(self._payer.came, hold))
         else:
@@ -401,7 +406,8 @@ class X402Auth(httpx.Auth):
             )
         assert drawn.response is not None
         if isinstance(outcome, Queued):
-            settle = partial(self._ledger.settle, hold.id, charge_id=outcome.queue_id, delivered=False)
+            came = has_come(drawn.response)
+            settle = partial(self._ledger.settle, hold.id, charge_id=outcome.queue_id, delivered=came)
             booked = yield from call(partial(settle, evidence="queue_id given"))
             yield from self._hand_over(booked, drawn.response)
             return

@@ -24,7 +24,7 @@ from x402_audio.errors import (
     ProtocolError,
 )
 from x402_audio.flow import Flow, at_once, call, sleep
-from x402_audio.ledger.book import Hold, Ledger, Limit, Reserve
+from x402_audio.ledger.book import Hold, HoldState, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
 from x402_audio.payment.departures import BRAKE, unexplained_fall, usdc_key
@@ -120,6 +120,11 @@ def any_answer(response: httpx.Response) -> bool:
     return True
 
 
+def leaves_now(hold: Hold) -> bool:
+    """Whether a hold that `commit` just gave was committed as leaving, and is not somebody else's."""
+    return hold.state == "signed" and not hold.adopted
+
+
 class Payer:
     """One wallet that pays within limits. Holds no money rules of its own: policy and ledger decide."""
 
@@ -196,6 +201,7 @@ class Payer:
             size=purchase.size,
             read_at=purchase.read_at,
             lease_s=None if getattr(self._signer, "remote", False) else 120,
+            leaves=purchase.kind == "direct" and getattr(self._signer, "in_process", False),
         )
         rule = policy.payee_rule(purchase.origin)
         self._made = wish.envelope, envelope
@@ -256,12 +262,17 @@ class Payer:
         fits = self._clock.now() < hold.valid_before - RESEND_MARGIN_S
         return hold.kind == "direct" and hold.state in ("signed", "settled") and fits
 
-    def leave(self, hold: Hold) -> Flow[tuple[str, Secret]]:
-        """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late."""
+    def leave(self, hold: Hold, made: tuple[str, Secret] | None = None) -> Flow[tuple[str, Secret]]:
+        """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late.
+
+        made: what this flow signed already; a signature that follows from the fields was not stored.
+        """
         if hold.state in ("signed", "settled"):
             if self._clock.now() >= hold.valid_before - RESEND_MARGIN_S:
                 raise unsettled(hold, "the signed payment is too close to its end to be sent again")
             yield from call(lambda: self.ledger.resend(hold.id))
+            if made is not None:
+                return made
             stored = yield from call(lambda: self.ledger.header_of(hold.id))
             if stored is not None:
                 return Envelope.from_json(hold.envelope).header_name, Secret(stored.decode("ascii"))
@@ -303,22 +314,26 @@ class Payer:
         hold: Hold,
         send: SendPaid,
         *,
+        counted: bool = False,
         turn: Callable[[], Flow[None]] = no_turn,
         reads: Callable[[httpx.Response], bool] = any_answer,
     ) -> Flow[tuple[httpx.Response, Hold]]:
         """Send the payment, the same bytes again while the outcome is open. Returns the 2xx, not yet booked.
 
         The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). turn: waits before
-        each sending is committed. reads: a 2xx it does not take is no outcome. Raises PaymentRejected when the seller
-        declines (the hold stays), PaymentUnsettled when nobody knows.
+        each sending is committed; counted: the first one was, with the hold (`leaves_now`). reads: a 2xx it does not take
+        is no outcome. Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
         """
         problem = "nothing was sent"
+        made: tuple[str, Secret] | None = None
         for attempt in range(1, SENDS_MAX + 1):
-            yield from turn()
-            name, secret = yield from self.leave(hold)
-            hold = replace(
-                hold, state="settled" if hold.state == "settled" else "signed", sends=hold.sends + 1
-            )
+            if counted and attempt == 1:
+                name, secret = made = yield from self.sign(hold)
+            else:
+                yield from turn()
+                name, secret = made = yield from self.leave(hold, made)
+                state: HoldState = "settled" if hold.state == "settled" else "signed"
+                hold = replace(hold, state=state, sends=hold.sends + 1)
             self._tell(hold)
             try:
                 response = yield from send({name: secret})
@@ -341,12 +356,12 @@ class Payer:
         raise unsettled(hold, f"{problem} after the payment was handed over")
 
     # --- after
-    def conclude(self, hold: Hold, response: httpx.Response) -> Flow[Hold]:
-        """Book what an answer's head proves; that it was delivered is booked when its body has come (`came`)."""
+    def conclude(self, hold: Hold, response: httpx.Response, *, came: bool = False) -> Flow[Hold]:
+        """Book what an answer's head proves; and that it was delivered, when its body `came` (else see `came`)."""
         moved = proof_in(hold, response)
         if hold.state == "settled" or moved is None:
             return hold
-        settle = partial(self.ledger.settle, hold.id, transaction=moved, delivered=False)
+        settle = partial(self.ledger.settle, hold.id, transaction=moved, delivered=came)
         settled = partial(settle, evidence="seller's settlement response")
         hold = yield from self._unless_settled(hold, settled, partial(self.ledger.hold, hold.id))
         data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
