@@ -152,7 +152,9 @@ def open_till(request: pytest.FixtureRequest, tmp_path: Path, clock: WaitingCloc
 
         def open_one(mode: str, **options: Any) -> Till:
             buyer = Buyer(awaited=request.param == "async")
-            return stack.enter_context(Till(tmp_path, clock, buyer, key=KEY, mode=mode, **options))
+            till = Till(tmp_path, clock, buyer, key=KEY, mode=mode, **options)
+            till.signer.in_process = False  # its headers are stored, so there is something to find
+            return stack.enter_context(till)
 
         yield open_one
 
@@ -201,6 +203,18 @@ def test_a_payment_by_auth_shows_in_no_error_log_print_or_file(
         json.dumps(export_json(till.ledger)), repr(till.ledger.holds()), repr(till.ledger.events())
     )
     assert_only_in_the_secret_table(till.path, sieve, live=end != "delivered")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_header_that_follows_from_its_fields_is_in_no_file_ever(open_till: Open, end: str) -> None:
+    till, sieve = open_till("direct-v2"), Sieve()
+    till.signer.in_process = True
+    till.faults(*fresh(ENDS[end]))
+    shown = repr(till.buy()) if end == "delivered" else refused(till.buy)
+    sieve.add(till.porter.values())
+    assert till.porter.values()
+    assert not sieve.found(shown)
+    assert not sieve.found_in(till.path.parent)
 
 
 @pytest.mark.parametrize("end", ["delivered", "no answer", "ill"])
@@ -435,9 +449,10 @@ def test_a_ledger_that_fails_in_the_middle_shows_no_header(
 
 
 class TalkativeSigner(LocalSigner):
-    """Fails after it signed, with the signature in its hands."""
+    """A device that fails after it signed, with the signature in its hands."""
 
     __slots__ = ()
+    in_process = False
 
     def sign_digest(self, digest: bytes) -> bytes:
         signature = super().sign_digest(digest)

@@ -72,7 +72,7 @@ class WaitingClock:
 
 
 class CountingSigner:
-    """The wallet, and how often it was asked to authorize a payment."""
+    """The wallet, and each authorization it signed; the same fields again are the same one."""
 
     in_process = True
 
@@ -85,7 +85,8 @@ class CountingSigner:
         return self._inner.address
 
     def sign_authorization(self, network: Network, authorization: Authorization) -> bytes:
-        self.authorizations.append(authorization)
+        if authorization not in self.authorizations:
+            self.authorizations.append(authorization)
         return self._inner.sign_authorization(network, authorization)
 
     def sign_message(self, text: str) -> bytes:

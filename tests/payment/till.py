@@ -79,7 +79,7 @@ class WaitingLoop:
 
 
 class CountingSigner:
-    """The wallet, and what it was asked to sign."""
+    """The wallet, and what it was asked to sign; the same authorization again is the same one."""
 
     in_process = True
 
@@ -93,7 +93,8 @@ class CountingSigner:
         return self._inner.address
 
     def sign_authorization(self, network: Network, authorization: Authorization) -> bytes:
-        self.authorizations.append(authorization)
+        if authorization not in self.authorizations:
+            self.authorizations.append(authorization)
         return self._inner.sign_authorization(network, authorization)
 
     def sign_message(self, text: str) -> bytes:

@@ -99,9 +99,13 @@ def drawn(total: int, seed: int) -> Sequence[int]:
 def test_a_disk_that_fills_up_at_any_point_costs_nothing_but_time(walker: Walker) -> None:
     whole = walker.walk(0)
     assert (whole["first"]["code"], whole["at_last"]) == (0, [1, 1])
-    walks = [walker.walk(point) for point in drawn(whole["points"], 1)]
+    last = range(whole["points"] - 4, whole["points"] + 1)
+    walks = [walker.walk(point) for point in (*drawn(whole["points"], 1), *last)]
     for one in walks:
         check(one)
+    assert {one["first"]["code"] for one in walks[-len(last) :]} == {0}, (
+        "the track is there, whatever the books say"
+    )
     assert {one["first"]["code"] for one in walks} >= {2}
     moved = {one["first"]["told"]["error"]["moneyMoved"] for one in walks if one["first"]["code"]}
     assert moved == {"no", "yes", "unknown"}, "the points drawn lie before, within and after the payment"

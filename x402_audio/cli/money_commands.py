@@ -20,11 +20,14 @@ from x402_audio.cli.records import (
     usd_or_dash,
 )
 from x402_audio.cli.stage import Stage
-from x402_audio.errors import AboveMaximum, BudgetExceeded, ConfigurationError, RequestInvalid
+from x402_audio.errors import AboveMaximum, BudgetExceeded, ConfigurationError, LedgerError, RequestInvalid
 from x402_audio.money import Usdc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from x402_audio.client import AudioClient
+    from x402_audio.ledger.book import Allowance, JobState
     from x402_audio.providers.catalog import ModelSpec
     from x402_audio.providers.provider import Track
     from x402_audio.reports import InspectReport, QuoteReport
@@ -70,12 +73,23 @@ def track_report(stage: Stage, client: AudioClient, track: Track) -> Report:
     """How a purchase ended: file, cost, budget left. stdout gets the path alone."""
     for warning in track.warnings:
         stage.output.warn(warning)
-    allowances = client.budget()
+    allowances, state = _what_the_books_say(stage, client, track)
     if not stage.output.as_json and not stage.output.quiet and (sys.stderr.isatty() or stage.output.verbose):
         stage.output.say(f"cost       {track.cost}")
         stage.output.say(f"left       {tightest(allowances)}")
-    result = track_fields(track, client.job(track.job_id).state)
+    result = track_fields(track, state)
     return Report({**result, "budget_left": budget_left(allowances)}, [track.path])
+
+
+def _what_the_books_say(
+    stage: Stage, client: AudioClient, track: Track
+) -> tuple[Sequence[Allowance], JobState]:
+    """Budget and state after a purchase: books that fail now take nothing from a track that is there."""
+    try:
+        return client.budget(), client.job(track.job_id).state
+    except LedgerError as error:
+        stage.output.warn(f"the track is there, but its books could not be read again: {error.message}")
+        return (), "completed" if track.completed else "saved"
 
 
 def _dry_run(stage: Stage) -> Report:

@@ -341,6 +341,12 @@ class Ledger(Protocol):
         A signed hold takes the same header again as another sending; another header is a LedgerError.
         """
 
+    def still_leaving(self, hold_id: str) -> None:
+        """Looked at between the signature of a hold committed as leaving and its first sending. Raises Frozen.
+
+        The hold is void then, unless somebody else has sent it meanwhile (money_moved `unknown`).
+        """
+
     def resend(self, hold_id: str) -> Hold:
         """Count another sending of the same bytes, before it leaves. The hold must be signed.
 

@@ -144,6 +144,19 @@ class HoldVerbs:
             _end(tx, before, "void", evidence="frozen before anything left")
         raise _as_frozen(frozen)
 
+    def still_leaving(self, hold_id: str) -> None:
+        """See `Ledger.still_leaving`."""
+        with self._database.reading() as view:
+            frozen = view.one(_BRAKE)
+        if frozen is None:
+            return
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            alone = before.state == "signed" and before.sends == 1
+            if alone:
+                _end(tx, before, "void", evidence="frozen before anything left")
+        raise _as_frozen(frozen[0], moved=not alone)
+
     def resend(self, hold_id: str) -> Hold:
         """See `Ledger.resend`. Refused while frozen (Frozen; the hold stays), but for what moved already."""
         with self._database.transaction() as tx:

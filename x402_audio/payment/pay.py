@@ -1,7 +1,8 @@
 """One signed payment, from a 402 to its answer: choose → reserve → sign what was reserved → store → send → settle.
 
-The order is the promise: every field is committed before the signer sees it, the header is stored before it leaves,
-and whatever comes back, the same authorization is sent again and never a second one made. What frees a hold is not
+The order is the promise: every field is committed before the signer sees it, that it leaves is committed before it
+leaves, and whatever comes back, the same authorization is sent again and never a second one made. A signature that
+follows from its fields is made anew when it is needed; any other is stored with that commit. What frees a hold is not
 decided here (`reconcile.py`). Used by direct sellers, by top-ups and by `X402Auth`.
 """
 
@@ -329,6 +330,7 @@ class Payer:
         for attempt in range(1, SENDS_MAX + 1):
             if counted and attempt == 1:
                 name, secret = made = yield from self.sign(hold)
+                yield from self.books(partial(self.ledger.still_leaving, hold.id))
             else:
                 yield from turn()
                 name, secret = made = yield from self.leave(hold, made)
