@@ -33,10 +33,11 @@ HEAD_TOTAL_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Hand a request over; the body is read (bounded) unless `stream`."""
+    """Hand a request over; the body is read (bounded) unless `stream`. whole: a short body comes with its head even so."""
 
     request: httpx.Request
     stream: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class AnswerUnreadable(httpx.TransportError):
     """As good as no answer: it arrived, and its bytes cannot be unpacked."""
 
 
-def send(request: httpx.Request, *, stream: bool = False) -> Flow[httpx.Response]:
-    return cast(httpx.Response, (yield Send(request, stream)))
+def send(request: httpx.Request, *, stream: bool = False, whole: bool = False) -> Flow[httpx.Response]:
+    return cast(httpx.Response, (yield Send(request, stream, whole)))
 
 
 def chunk(response: httpx.Response) -> Flow[bytes]:
@@ -297,6 +298,42 @@ async def read_bounded_async(
     finally:
         await response.aclose()
         response._content = body.content
+
+
+class Whole(httpx.ByteStream):
+    """A body that came whole before its reader asked for it."""
+
+
+def take_in(
+    response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX, monotonic: Monotonic = time.monotonic
+) -> None:
+    """Take in a body's bytes as they are, and leave a stream of them. Raises AnswerTooLong, AnswerTooSlow, the transport's."""
+    body, stream, whole = _Body(bytes_max, monotonic), cast(httpx.SyncByteStream, response.stream), False
+    try:
+        for part in stream:
+            body.add(part)
+        whole = True
+    finally:
+        stream.close()
+        if not whole:
+            response._content = body.content
+    response.stream = Whole(body.content)
+
+
+async def take_in_async(
+    response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX, monotonic: Monotonic = time.monotonic
+) -> None:
+    """As `take_in`, awaited."""
+    body, stream, whole = _Body(bytes_max, monotonic), cast(httpx.AsyncByteStream, response.stream), False
+    try:
+        async for part in stream:
+            body.add(part)
+        whole = True
+    finally:
+        await stream.aclose()
+        if not whole:
+            response._content = body.content
+    response.stream = Whole(body.content)
 
 
 class _Body:

@@ -6,6 +6,7 @@ Each test runs on `httpx.Client` and on `httpx.AsyncClient`. Evidence: the selle
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -116,11 +117,51 @@ def test_an_equal_request_after_a_delivered_answer_is_a_new_purchase(open_till: 
 
 
 @VERSIONS
-def test_a_paid_answer_whose_body_breaks_is_fetched_again_and_not_bought_again(
+def test_a_short_paid_answer_that_breaks_is_asked_for_again_with_the_same_payment(
     open_till: OpenTill, mode: str
+) -> None:
+    till = open_till(mode)
+    till.faults(second("truncate"))
+    assert body_of(till.buy())["queue_id"] == till.jobs[0]["queue_id"]
+    sent = till.porter.values(QUEUE)
+    assert (len(sent), len(set(sent)), len(till.payments), till.states()) == (2, 1, 1, ["settled"])
+
+
+@VERSIONS
+def test_a_short_paid_answer_is_still_a_stream_to_who_reads_it_so(open_till: OpenTill, mode: str) -> None:
+    till = open_till(mode)
+
+    def plain() -> bytes:
+        with (
+            httpx.Client(auth=till.auth) as http,
+            http.stream("POST", till.url(QUEUE), json=MUSIC) as answer,
+        ):
+            assert not answer.is_stream_consumed
+            return b"".join(answer.iter_raw(16))
+
+    async def awaited() -> bytes:
+        async with (
+            httpx.AsyncClient(auth=till.auth) as http,
+            http.stream("POST", till.url(QUEUE), json=MUSIC) as answer,
+        ):
+            assert not answer.is_stream_consumed
+            return b"".join([part async for part in answer.aiter_raw(16)])
+
+    body = asyncio.run(awaited()) if till.buyer.awaited else plain()
+    assert json.loads(body)["queue_id"] == till.jobs[0]["queue_id"]
+    [hold] = till.ledger.holds()
+    assert hold.delivered_at is not None
+    moves = [event for event in till.ledger.events() if event.subject == f"hold:{hold.id}"]
+    assert [event.to for event in moves] == ["signed", "settled"], "paid and delivered in one commit"
+
+
+@VERSIONS
+def test_a_paid_answer_whose_body_breaks_is_fetched_again_and_not_bought_again(
+    open_till: OpenTill, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its head said paid; the caller never had what was bought."""
     till = open_till(mode)
+    monkeypatch.setattr("x402_audio.payment.delivery.SHORT_BYTES", 0)
     till.faults(second("truncate"))
     with pytest.raises(httpx.RemoteProtocolError):
         till.buy()

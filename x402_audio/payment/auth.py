@@ -42,13 +42,15 @@ from x402_audio.flow import (
     read_bounded,
     read_bounded_async,
     send,
+    take_in,
+    take_in_async,
 )
 from x402_audio.ledger.book import LIVE, Hold, Ledger, Limit, Reading
 from x402_audio.ledger.holds import paid_already
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.books import knowing
-from x402_audio.payment.delivery import has_come, watch
+from x402_audio.payment.delivery import has_come, is_short, watch
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.origin import origin_of
@@ -145,12 +147,14 @@ class X402Auth(httpx.Auth):
             while True:
                 try:
                     match step:
-                        case Send(outgoing, stream):
+                        case Send(outgoing, stream, whole):
                             _note(outgoing, sent)
                             response = yield outgoing
                             paid = detach(outgoing)
                             if not (stream and _stays_open(response, paid=paid)):
                                 read_bounded(response, monotonic=self._clock.monotonic)
+                            elif whole and is_short(response):
+                                take_in(response, monotonic=self._clock.monotonic)
                             result = response
                         case Call(function):
                             result = function()
@@ -186,12 +190,14 @@ class X402Auth(httpx.Auth):
             while True:
                 try:
                     match step:
-                        case Send(outgoing, stream):
+                        case Send(outgoing, stream, whole):
                             _note(outgoing, sent)
                             response = yield outgoing
                             paid = detach(outgoing)
                             if not (stream and _stays_open(response, paid=paid)):
                                 await read_bounded_async(response, monotonic=self._clock.monotonic)
+                            elif whole and is_short(response):
+                                await take_in_async(response, monotonic=self._clock.monotonic)
                             result = response
                         case Call(function):
                             result = await in_thread(function)
@@ -284,7 +290,7 @@ class X402Auth(httpx.Auth):
 
     def _send(self, request: httpx.Request, secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
         attach(request, dict(secrets))
-        return (yield from send(request, stream=True))
+        return (yield from send(request, stream=True, whole=True))
 
     def _identity(self, request: httpx.Request) -> tuple[str, str | None]:
         """The purchase's identity and its body digest, None for a body that cannot be sent twice."""

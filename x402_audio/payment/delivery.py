@@ -1,24 +1,36 @@
 """A paid answer's body on its way to its reader: told as delivered when it has come, not when its head has.
 
-A body that breaks was not delivered, so an equal request after it is no new purchase. Knows no payment: what is told,
-and to whom, is the caller's.
+A body that breaks was not delivered, so an equal request after it is no new purchase. A short one is taken in at once:
+then one commit books that it was paid and that it came, and one that breaks is asked for again. Its reader still finds
+a stream. Knows no payment: what is told, and to whom, is the caller's.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 
 import httpx
 
 from x402_audio.errors import LedgerError
-from x402_audio.flow import in_thread
+from x402_audio.flow import Whole, in_thread
+
+SHORT_BYTES: Final = 64 * 1024
+"""A body of so many bytes by its own header is no stream anybody waits for."""
 
 
 def has_come(response: httpx.Response) -> bool:
-    """Whether its body was read already."""
-    return hasattr(response, "_content")
+    """Whether its body was read or taken in already."""
+    return hasattr(response, "_content") or isinstance(response.stream, Whole)
+
+
+def is_short(response: httpx.Response) -> bool:
+    """Whether its head promises a short body, and nobody has read it."""
+    if has_come(response):
+        return False
+    length = response.headers.get("content-length", "")
+    return length.isascii() and length.isdigit() and len(length) <= 6 and int(length) <= SHORT_BYTES
 
 
 def watch(response: httpx.Response, came: Callable[[], object]) -> None:
