@@ -328,7 +328,6 @@ def _copy(db: sqlite3.Connection, jobs: int) -> None:
     for table, of_one, value in (
         ("job", "id = ?", f"job-{token}"),
         ("hold", "id = ?", hold),
-        ("sized", "hold_id = ?", hold),
         ("event", f"subject IN ('hold:{hold}', ?)", f"job:job-{token}"),
     ):
         db.execute(f"CREATE TEMP TABLE one AS SELECT * FROM main.{table} WHERE {of_one}", (value,))

@@ -10,9 +10,11 @@ import pytest
 
 from x402_audio.ledger import schema
 
+NOW = schema.SCHEMA_VERSION
+LATER = NOW + 1
 STEPS = {
     **schema.MIGRATIONS,
-    3: "CREATE TABLE later (id TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;\n"
+    LATER: "CREATE TABLE later (id TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;\n"
     "CREATE TRIGGER later_stays BEFORE DELETE ON later\n"
     "BEGIN SELECT RAISE(ABORT, 'kept; always'); END;\n"
     "-- a note; with a semicolon\nALTER TABLE later ADD COLUMN at REAL NOT NULL DEFAULT 0;\n"

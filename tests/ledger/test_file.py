@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ledger.desk import SteppedClock, counted_random, limit, pay, wish
+from tests.ledger.desk import (
+    ORIGIN,
+    WALLET,
+    SteppedClock,
+    counted_random,
+    limit,
+    new_job,
+    pay,
+    signed,
+    top_up,
+    wish,
+)
 from x402_audio.clock import system_random
 from x402_audio.errors import BudgetExceeded, LedgerBusy, LedgerError
-from x402_audio.ledger import credit_book, database, holds, jobs_book, payees, schema, spending
+from x402_audio.ledger import approvals, credit_book, database, holds, jobs_book, payees, schema, spending
+from x402_audio.ledger.book import JobState
 from x402_audio.ledger.place import check_disk
 from x402_audio.ledger.sqlite import SqliteLedger
 
@@ -24,7 +38,7 @@ FEW = {
     "_LATE": "unfinished jobs only",
     "_ENDED_LEASES": "reserved holds only",
     "_LIVE_TOPUP": "live top-ups only",
-    "_WAITING": "queued jobs only",
+    "_UNDECIDED": "what is open or presumed only",
     "_PERHAPS_SHOWN": "a live top-up, and what is presumed",
     "_OVERCHARGES": "overcharges only, once for a new scope",
 }
@@ -338,15 +352,80 @@ def test_no_statement_of_a_payment_reads_the_whole_past(ledger: SqliteLedger) ->
     connection = ledger._database._connection
     assert connection is not None
     large = ("hold", "job", "event", "use", "entry", "secret")
-    far = ("SCAN", "(wallet=?)", "(state=?)")
+    far = ("SCAN", "(wallet=?)", "(state=?)", ">? AND purchase<?")
     found = dict[str, str]()
-    for room in (credit_book, holds, jobs_book, payees, spending):
+    for room in (approvals, credit_book, holds, jobs_book, payees, spending):
         statements = {
             name: text for name, text in vars(room).items() if isinstance(text, str) and " WHERE " in text
         }
         for name, text in statements.items():
-            values = [None] * (5 if "?5" in text else text.count("?"))
+            numbered = [int(one) for one in re.findall(r"\?(\d)", text)]
+            values = [None] * max(numbered, default=text.count("?"))
             for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}", values):
-                if step.split()[1] in large and any(word in step for word in far) and name not in FEW:
+                if (
+                    not {*large}.isdisjoint(step.split()[1:2])
+                    and any(word in step for word in far)
+                    and name not in FEW
+                ):
                     found[name] = step
     assert found == {}
+
+
+def test_what_is_open_is_found_without_reading_what_is_over(ledger: SqliteLedger) -> None:
+    connection, asked = ledger._database._connection, list[str]()
+    assert connection is not None
+    connection.set_trace_callback(asked.append)
+    ledger.holds(wallet=WALLET, states=("reserved", "signed"), kind="credit")
+    ledger.holds(states=("presumed",))
+    ledger.holds(job_id="jingle", states=("settled",))
+    ledger.jobs(wallet=WALLET, unfinished=True, due_by=1.0)
+    ledger.jobs(wallet=WALLET, states=("parked", "queued"))
+    ledger.waiting(WALLET)
+    ledger.similar_open_job("digest", WALLET, 60)
+    ledger.events(wallet=WALLET, subject=f"reading:{ORIGIN}")
+    connection.set_trace_callback(None)
+    selects = [text for text in asked if text.startswith("SELECT") and "seq DESC" not in text]
+    assert len(selects) == 8
+    plans = [[step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}")] for text in selects]
+    whole = re.compile(
+        r"SCAN (hold|job|event)( USING (COVERING )?INDEX (?!hold_open_purchase|hold_doubtful|job_unfinished).*)?$"
+    )
+    assert [plan for plan in plans if any(whole.match(step) for step in plan)] == []
+
+
+def test_every_choice_of_states_finds_the_holds_in_them_oldest_first(ledger: SqliteLedger) -> None:
+    for _ in range(2):
+        ledger.reserve(wish(), [])
+        signed(ledger, wish())
+        ledger.deliver(signed(ledger, wish()), "answered 2xx")
+        ledger.presume(signed(ledger, wish()), why="no witness")
+        ledger.deliver(ledger.presume(signed(ledger, wish()), why="no witness").id, "answered 2xx")
+        ledger.void(ledger.reserve(wish(), []).id, evidence="unused")
+        pay(ledger, wish())
+        ledger.settle(signed(ledger, wish()), evidence="chain", delivered=False)
+    pay(ledger, top_up())
+    every = ledger.holds()
+    assert [hold.created_at for hold in every] == sorted(hold.created_at for hold in every)
+    states = ("reserved", "signed", "settled", "void", "presumed")
+    for size in range(1, 6):
+        for chosen in combinations(states, size):
+            assert ledger.holds(states=chosen) == [hold for hold in every if hold.state in chosen]
+            assert ledger.holds(states=chosen, wallet=WALLET.upper().replace("X", "x"), kind="topup") == [
+                hold for hold in every if hold.state in chosen and hold.kind == "topup"
+            ]
+
+
+def test_every_choice_of_states_finds_the_jobs_in_them_oldest_first(ledger: SqliteLedger) -> None:
+    states: tuple[JobState, ...] = ("planned", "quoted", "parked", "failed", "cancelled", "expired")
+    for number in range(2):
+        for state in states:
+            job, _ = ledger.add_job(new_job(f"{state}-{number}"))
+            if state != "planned":
+                reason = {"parked_reason": "owner"} if state == "parked" else {}
+                ledger.move(job.id, job.epoch, state, **reason)
+    every = ledger.jobs()
+    assert [job.id for job in every] == [f"{state}-{number}" for number in range(2) for state in states]
+    for size in range(1, 7):
+        for chosen in combinations(states, size):
+            assert ledger.jobs(states=chosen) == [job for job in every if job.state in chosen]
+    assert ledger.jobs(unfinished=True, limit=4) == [job for job in every if job.state in states[:3]][:4]

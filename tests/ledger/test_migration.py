@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.desk import SteppedClock, pay, wish
-from tests.ledger.migrated import STEPS, as_version, old_ledger
+from tests.ledger.migrated import LATER, NOW, STEPS, as_version, old_ledger
 from x402_audio.clock import system_random
-from x402_audio.errors import LedgerError
+from x402_audio.errors import ApprovalWanted, LedgerError
 from x402_audio.ledger import migration, schema
 from x402_audio.ledger.migration import statements
 from x402_audio.ledger.sqlite import SqliteLedger
+from x402_audio.money import Usdc
 
 ROOT = Path(__file__).parents[2]
 HEADS = {
@@ -106,27 +107,49 @@ def test_an_old_ledger_comes_forward_with_everything_that_was_in_it(
 ) -> None:
     with closing(open_ledger(path)) as ledger:
         before = ledger.jobs(), ledger.holds(), ledger.events(), ledger.allowances([])
-    as_version(3, monkeypatch)
+    as_version(LATER, monkeypatch)
     with closing(open_ledger(path)) as ledger:
         assert (ledger.jobs(), ledger.holds(), ledger.events(), ledger.allowances([])) == before
         assert (ledger.heads(), ledger.verify()) == (HEADS, [])
         ledger.unfreeze("the owner, on a terminal")
         pay(ledger, wish(nonce="0x" + "77" * 32))
         assert ledger.verify() == []
-    assert version_of(path) == 3
+    assert version_of(path) == LATER
     assert asked(path, "SELECT * FROM later") == [("old", "from before", 1.5)]
+
+
+def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"BEGIN; {schema.MIGRATIONS[2]} PRAGMA user_version = 2;")
+        connection.execute(
+            "INSERT INTO sized SELECT id, origin, model, '60 s' FROM hold WHERE kind = 'direct' AND state = 'settled'"
+        )
+        kept = connection.execute("SELECT hold_id, size FROM sized ORDER BY hold_id").fetchall()
+        connection.commit()
+    assert kept
+    with closing(open_ledger(path)) as ledger:
+        paid = ledger.hold(str(kept[0][0]))
+        ledger.unfreeze("the owner, on a terminal")
+        assert paid.counted_at is not None
+        same = wish(
+            origin=paid.origin, pay_to=paid.pay_to, network=paid.network, environment=paid.environment,
+            model=paid.model, size="60 s", amount=Usdc(paid.amount * 2), nonce="0x" + "77" * 32,
+        )  # fmt: skip
+        with pytest.raises(ApprovalWanted, match="above the lowest price"):
+            ledger.reserve(same, [])
+    assert asked(path, "SELECT id, size FROM hold WHERE size <> '' ORDER BY id") == kept
 
 
 def test_a_new_ledger_and_one_brought_forward_have_the_same_shape(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_version(3, monkeypatch)
+    as_version(LATER, monkeypatch)
     open_ledger(path).close()
     new = tmp_path / "new.db"
     SqliteLedger(new, clock=SteppedClock(), random=system_random).close()
     shape = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
     assert asked(new, shape) == asked(path, shape)
-    assert beside(path) == {".before-v3"}
+    assert beside(path) == {f".before-v{LATER}"}
     assert not list(tmp_path.glob("new.db.*")), "a new ledger needs no copy"
 
 
@@ -134,9 +157,9 @@ def test_the_copy_beside_it_is_private_whole_and_opens_with_the_old_program(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        as_version(3, patch)
+        as_version(LATER, patch)
         open_ledger(path).close()
-    copy = path.with_name("ledger.db.before-v3")
+    copy = path.with_name(f"ledger.db.before-v{LATER}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert version_of(copy) == 1
     with closing(open_ledger(copy)) as ledger:
@@ -146,13 +169,13 @@ def test_the_copy_beside_it_is_private_whole_and_opens_with_the_old_program(
 def test_no_copy_that_lies_there_is_overwritten_and_a_dead_programs_draft_is_no_hindrance(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_version(2, monkeypatch)
-    path.with_name("ledger.db.before-v2").write_text("kept by hand")
-    path.with_name("ledger.db.before-v2.part").write_text("half a copy")
+    as_version(NOW, monkeypatch)
+    path.with_name(f"ledger.db.before-v{NOW}").write_text("kept by hand")
+    path.with_name(f"ledger.db.before-v{NOW}.part").write_text("half a copy")
     open_ledger(path).close()
-    assert path.with_name("ledger.db.before-v2").read_text() == "kept by hand"
-    assert beside(path) == {".before-v2", ".before-v2.2"}
-    assert version_of(path.with_name("ledger.db.before-v2.2")) == 1
+    assert path.with_name(f"ledger.db.before-v{NOW}").read_text() == "kept by hand"
+    assert beside(path) == {f".before-v{NOW}", f".before-v{NOW}.2"}
+    assert version_of(path.with_name(f"ledger.db.before-v{NOW}.2")) == 1
 
 
 @pytest.mark.parametrize("broken", ["CREATE TABLE approval (id);", "SELEC 1;", "CREATE TABLE x ("])
@@ -160,8 +183,8 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(
     broken: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        as_version(3, patch)
-        patch.setattr(schema, "MIGRATIONS", {**STEPS, 3: broken})
+        as_version(LATER, patch)
+        patch.setattr(schema, "MIGRATIONS", {**STEPS, LATER: broken})
         with pytest.raises((LedgerError, ValueError)):
             open_ledger(path)
     assert version_of(path) == 1
@@ -170,7 +193,7 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(
 
 
 def test_no_room_for_the_copy_means_no_migration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_version(2, monkeypatch)
+    as_version(NOW, monkeypatch)
 
     def full(_: str) -> None:
         raise OSError(28, os.strerror(28))
@@ -187,7 +210,7 @@ def test_a_damaged_ledger_is_not_brought_forward(path: Path, monkeypatch: pytest
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 4096)
     before = path.read_bytes()
-    as_version(2, monkeypatch)
+    as_version(NOW, monkeypatch)
     with pytest.raises(LedgerError, match="damaged"):
         open_ledger(path)
     assert (path.read_bytes(), beside(path)) == (before, set())
@@ -196,10 +219,10 @@ def test_a_damaged_ledger_is_not_brought_forward(path: Path, monkeypatch: pytest
 def test_new_programs_that_open_it_at_once_bring_it_forward_once(
     path: Path, program: Callable[..., Program]
 ) -> None:
-    programs = [program(path, 3) for _ in range(3)]
+    programs = [program(path, LATER) for _ in range(3)]
     assert [hear(one) for one in programs] == ["open"] * 3
     assert [tell(one, "verify") for one in programs] == ["[]"] * 3
-    assert (version_of(path), beside(path)) == (3, {".before-v3"})
+    assert (version_of(path), beside(path)) == (LATER, {f".before-v{LATER}"})
 
 
 def test_a_program_that_had_it_open_notices_and_neither_spends_nor_reads(
@@ -207,11 +230,11 @@ def test_a_program_that_had_it_open_notices_and_neither_spends_nor_reads(
 ) -> None:
     old = program(path, 1)
     assert hear(old) == "open"
-    assert hear(program(path, 2)) == "open"
+    assert hear(program(path, NOW)) == "open"
     before = path.read_bytes()
     for word in ("spend", "verify"):
         said = tell(old, word)
-        assert said.startswith("LedgerError: ") and "became schema 2 while this program" in said
+        assert said.startswith("LedgerError: ") and f"became schema {NOW} while this program" in said
     assert path.read_bytes() == before
 
 
@@ -220,12 +243,12 @@ def test_the_steps_wait_for_a_transaction_that_is_running(
 ) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        newer = program(path, 2)
+        newer = program(path, NOW)
         other.execute("INSERT INTO fact VALUES ('late', 'still there', 0)")
         other.execute("COMMIT")
     assert hear(newer) == "open"
-    assert version_of(path) == 2
-    for one in (path, path.with_name("ledger.db.before-v2")):
+    assert version_of(path) == NOW
+    for one in (path, path.with_name(f"ledger.db.before-v{NOW}")):
         assert asked(one, "SELECT value FROM fact WHERE key = 'late'") == [("still there",)]
 
 
@@ -233,10 +256,12 @@ def test_a_newer_ledger_is_refused_by_an_older_program_and_left_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        as_version(3, patch)
+        as_version(LATER, patch)
         open_ledger(path).close()
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"newer x402-audio \(schema 3, this one knows 2\)") as error:
+    with pytest.raises(
+        LedgerError, match=rf"newer x402-audio \(schema {LATER}, this one knows {NOW}\)"
+    ) as error:
         open_ledger(path)
     assert (error.value.exit_code, error.value.next_step) == (2, "upgrade: pip install -U x402-audio")
     assert path.read_bytes() == before
@@ -244,7 +269,7 @@ def test_a_newer_ledger_is_refused_by_an_older_program_and_left_alone(
 
 def test_an_old_copy_put_over_an_open_ledger_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = path.read_bytes()
-    as_version(2, monkeypatch)
+    as_version(NOW, monkeypatch)
     with closing(open_ledger(path)) as ledger:
         path.write_bytes(kept)
         with pytest.raises(LedgerError, match="became schema 1"):

@@ -245,7 +245,7 @@ def test_what_was_asked_is_not_asked_any_more_once_the_job_is_paid_otherwise(led
         ("UPDATE approval SET amount = 1", "approval:"),
         ("DELETE FROM approval", "approval:"),
         ("UPDATE mark SET at = 0", "mark:"),
-        ("UPDATE sized SET size = '1 s'", "sized:"),
+        ("UPDATE hold SET size = '1 s'", "sized:"),
     ],
 )
 def test_the_proof_finds_what_another_tool_did_to_them(tmp_path: Path, statement: str, what: str) -> None:

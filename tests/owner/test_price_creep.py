@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.jobs.stage import OpenStage, usd
-from tests.ledger.desk import OTHER_SELLER, SteppedClock, limit, pay, top_up, wish
+from tests.ledger.desk import OTHER_SELLER, SteppedClock, counted_random, limit, pay, signed, top_up, wish
 from x402_audio.errors import ApprovalWanted
 from x402_audio.jsontext import Json
-from x402_audio.ledger.book import Reserve
+from x402_audio.ledger import approvals
+from x402_audio.ledger.book import Hold, Reserve
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 from x402_audio.providers.catalog import ModelSpec
@@ -41,6 +44,16 @@ def test_twenty_per_cent_above_the_lowest_is_paid_and_a_cent_more_is_asked(ledge
     assert ledger.reserve(reserve, []).state == "reserved"
 
 
+@pytest.mark.parametrize(("lowest", "asks"), [(508_333, True), (508_334, False)])
+def test_the_fifth_is_exact_to_the_last_unit(ledger: SqliteLedger, lowest: int, asks: bool) -> None:
+    pay(ledger, song(0, amount=Usdc(lowest)))
+    if asks:
+        with pytest.raises(ApprovalWanted):
+            ledger.reserve(song(61), [])
+    else:
+        assert ledger.reserve(song(61), []).state == "reserved"
+
+
 @pytest.mark.parametrize(
     "other",
     [{"model": "speech"}, {"size": "120 s"}, {"origin": "https://other.example"}, {"environment": "sandbox"},
@@ -67,6 +80,71 @@ def test_what_was_never_paid_is_no_price(ledger: SqliteLedger) -> None:
     ledger.refund(pay(ledger, song(10)), Usdc(100_000), charge_id="r", why="failed")
     pay(ledger, wish(0, kind="account", nonce="", pay_to="", model="music", size="60 s"))
     assert ledger.reserve(song(90), []).state == "reserved"
+
+
+def test_what_cannot_be_decided_or_is_given_back_in_part_is_no_price(ledger: SqliteLedger) -> None:
+    ledger.presume(signed(ledger, song(10)), why="no witness")
+    ledger.refund(pay(ledger, song(10)), Usdc(50_000), charge_id="r", why="half a track")
+    assert ledger.reserve(song(90), []).state == "reserved"
+
+
+def approved(ledger: SqliteLedger, reserve: Reserve) -> Hold:
+    """What is reserved, with the owner's leave where it takes one."""
+    try:
+        return ledger.reserve(reserve, [])
+    except ApprovalWanted as asked:
+        ledger.grant(asked.approval_id)
+    return ledger.reserve(reserve, [])
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([10, 20, 30]),
+            st.sampled_from(["settle", "deliver", "deliver, settle", "refund", "presume", "void", "sign"]),
+            st.sampled_from([0.0, 1.0, DAY / 2, DAY - 1e-6, float(DAY), 11.0 * DAY]),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([0.0, float(DAY), 18.0 * DAY, 30.0 * DAY]),
+)
+def test_the_lowest_price_is_that_of_every_payment_that_counts(
+    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[int, str, float]], later: float
+) -> None:
+    clock = SteppedClock()
+    ledger = SqliteLedger(tmp_path_factory.mktemp("books") / "l.db", clock=clock, random=counted_random())
+    ids = list[str]()
+    for cents, ends, seconds in history:
+        ids.append(ledger.depart(approved(ledger, song(cents)).id, b"header").id)
+        for end in ends.split(", "):
+            if end == "deliver":
+                ledger.deliver(ids[-1], "answered 2xx")
+                clock.at += seconds
+            elif end in ("settle", "refund"):
+                ledger.settle(ids[-1], evidence="receipt")
+            if end == "refund":
+                ledger.refund(ids[-1], Usdc(10_000), charge_id="r", why="failed")
+            elif end == "presume":
+                ledger.presume(ids[-1], why="no witness")
+            elif end == "void":
+                ledger.void(ids[-1], evidence="unused")
+        clock.at += seconds
+    clock.at += later
+    holds = ledger.holds()
+    with ledger._database.transaction() as tx:
+        since = tx.now - 30 * DAY
+        counting = [
+            hold.amount
+            for hold in holds
+            if not hold.refunded and (hold.state == "settled" or (hold.state == "signed" and hold.delivered_at))
+            and (hold.counted_at or hold.delivered_at or 0) > since
+        ]  # fmt: skip
+        lowest = min(counting, default=None)
+        for cents in (36, 37, 90):
+            crept = lowest is not None and cents * 10_000 * 100 > lowest * 120
+            assert approvals._lowest_below(tx, song(cents)) == (lowest if crept else None)
+    ledger.close()
 
 
 def test_a_delivered_payment_that_is_not_proven_yet_is_a_price(ledger: SqliteLedger) -> None:

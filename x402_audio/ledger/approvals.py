@@ -32,13 +32,21 @@ _CHANGE: Final = "UPDATE approval SET state = ?, expires_at = ?, hold_id = ? WHE
 _BOUND: Final = (
     "purchase", "job_id", "kind", "purse", "network", "environment", "origin", "request_digest", "model",
 )  # fmt: skip
-_LOWEST: Final = (
-    "SELECT min(hold.amount) FROM sized JOIN hold ON hold.id = sized.hold_id"
-    " WHERE sized.origin = ? AND sized.model = ? AND sized.size = ? AND hold.environment = ? AND hold.amount > 0"
-    " AND hold.refunded = 0 AND (hold.state = 'settled' OR (hold.state = 'signed' AND hold.delivered_at IS NOT NULL))"
-    " AND coalesce(hold.counted_at, hold.delivered_at) > ?"
-)
-_SIZED: Final = "INSERT INTO sized VALUES (?, ?, ?, ?)"
+# By parts of five days, because the index then gives each part's lowest price at once, however many payments it has.
+_LOWEST: Final = """
+    WITH RECURSIVE part(number) AS (
+        SELECT CAST(?5 / 432000 AS INTEGER)
+        UNION ALL SELECT number + 1 FROM part WHERE number < CAST(?6 / 432000 AS INTEGER)
+    )
+    SELECT min((
+        SELECT min(amount) FROM hold
+        WHERE origin = ?1 AND model = ?2 AND size = ?3 AND environment = ?4
+        AND CAST(coalesce(counted_at, delivered_at) / 432000 AS INTEGER) = part.number
+        AND coalesce(counted_at, delivered_at) > ?5 AND amount < ?7
+        AND size <> '' AND amount > 0 AND refunded = 0
+        AND (state = 'settled' OR (state = 'signed' AND delivered_at IS NOT NULL))
+    )) FROM part
+"""
 
 
 class Unapproved(Exception):
@@ -97,8 +105,8 @@ def reasons(tx: Transaction, wish: Reserve, asks: Limit | None) -> list[str]:
     found = []
     if asks is not None and wish.amount > asks.amount:
         found.append(f"{wish.amount} is above {name_of(asks)}")
-    lowest = _lowest(tx, wish)
-    if lowest is not None and wish.amount * 100 > lowest * CREEP_PERCENT:
+    lowest = _lowest_below(tx, wish)
+    if lowest is not None:
         found.append(
             f"{wish.amount} is more than 20 % above the lowest price of 30 days, {lowest}, for {wish.model or 'the same'}"
             f" ({wish.size}) at {wish.origin}"
@@ -151,16 +159,18 @@ def forget_asked(tx: Transaction, wish: Reserve) -> None:
             _change(tx, known, replace(known, state="dropped"))
 
 
-def remember_size(tx: Transaction, wish: Reserve, hold_id: str) -> None:
-    """Keep what the price of this payment depended on, to hold later prices against it."""
-    if wish.size and wish.kind != "topup":
-        tx.run(_SIZED, (hold_id, wish.origin, wish.model, wish.size))
+def size_of(wish: Reserve) -> str:
+    """What the price of this payment depends on, to hold later prices against it; '' compares no prices."""
+    return "" if wish.kind == "topup" else wish.size
 
 
-def _lowest(tx: Transaction, wish: Reserve) -> Usdc | None:
-    if not wish.size or wish.kind == "topup":
+def _lowest_below(tx: Transaction, wish: Reserve) -> Usdc | None:
+    """The lowest price of 30 days for the same, if the wish has crept too far above it."""
+    if not size_of(wish):
         return None
-    row = tx.one(_LOWEST, (wish.origin, wish.model, wish.size, wish.environment, tx.now - CREEP_WITHIN_S))
+    alike = (wish.origin, wish.model, wish.size, wish.environment)
+    too_low = -(-wish.amount * 100 // CREEP_PERCENT)  # of what is below it, the wish is more than 120 %
+    row = tx.one(_LOWEST, (*alike, tx.now - CREEP_WITHIN_S, tx.now, too_low))
     return None if row is None or row[0] is None else Usdc(row[0])
 
 

@@ -37,13 +37,14 @@ _KEPT: Final = f"(refunded < amount AND (amount <= {int(TOLERANCE)} OR refunded 
 """In words: not `is_given_back`."""
 _BY_ID: Final = f"{SELECT_HOLD} WHERE id = ?"
 _OPEN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
+# Two branches for two indexes; what is open stands in the way first.
 _UNANSWERED: Final = (
-    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND delivered_at IS NULL AND state <> 'void' AND kind <> 'topup'"
-    f" AND (state IN ('reserved', 'signed') OR {_KEPT})"
-    " ORDER BY state IN ('reserved', 'signed') DESC LIMIT 1"
+    f"{SELECT_HOLD} WHERE wallet = ?1 AND purchase = ?2 AND state IN ('reserved', 'signed') AND delivered_at IS NULL"
+    f" AND kind <> 'topup' UNION ALL {SELECT_HOLD} WHERE wallet = ?1 AND purchase = ?2 AND state IN ('settled', 'presumed')"
+    f" AND delivered_at IS NULL AND kind <> 'topup' AND {_KEPT} LIMIT 1"
 )
 _NAMED: Final = (
-    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND purchase >= 'named:' AND purchase < 'named;'"
+    f"{SELECT_HOLD} WHERE wallet = ? AND purchase = ? AND substr(purchase, 1, 6) = 'named:'"
     f" AND state <> 'void' AND (state IN ('reserved', 'signed') OR {_KEPT}) LIMIT 1"
 )
 _BLOCKING: Final = (
@@ -57,7 +58,13 @@ _TOPUP_SINCE: Final = (
     " AND (resolved_at > ? OR delivered_at > ?)"
 )
 _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
-_ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state = 'reserved' AND lease_until < ?"
+_ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL AND +state = 'reserved' AND lease_until < ?"
+_UNDECIDED_STATES: Final = frozenset({"reserved", "signed", "presumed"})
+_UNDECIDED: Final = (
+    "SELECT rowid FROM hold WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL"
+    " UNION ALL SELECT rowid FROM hold WHERE state = 'presumed' OR (state = 'signed' AND delivered_at IS NOT NULL)"
+)
+"""Every hold that is not decided, through the two indexes that hold no others."""
 _JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
 _JOB_STATE: Final = "SELECT wallet, state, resume_state FROM job WHERE id = ?"
 _SET_JOB_STATE: Final = "UPDATE job SET state = ?, updated_at = ? WHERE id = ?"
@@ -67,13 +74,12 @@ _PARK_JOB: Final = (
 _BRAKE: Final = "SELECT why FROM brake WHERE what = 'freeze'"
 _SUSPENDED: Final = "SELECT why FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
 _SUSPEND: Final = "INSERT OR IGNORE INTO suspension VALUES (?, ?, 'seller', ?)"
-_INSERT: Final = insert_into("hold", (*HOLD_COLUMNS, "lease_until"))
+_INSERT: Final = insert_into("hold", (*HOLD_COLUMNS, "lease_until", "size"))
 CHANGING: Final = (
     "state", "envelope", "sends", "sent_at", "delivered_at", "resolved_at", "transaction", "charge_id", "evidence",
     "refunded", "overcharged", "counted_at",
 )  # fmt: skip
 """The columns a verb may change; all others stand as they were committed."""
-_UPDATE: Final = update_by_id("hold", CHANGING)
 _STORE_HEADER: Final = (
     "INSERT INTO secret VALUES (?, ?) ON CONFLICT (hold_id) DO UPDATE SET bytes = excluded.bytes"
 )
@@ -312,21 +318,20 @@ class HoldVerbs:
     ) -> list[Hold]:
         """See `Ledger.holds`. Oldest first."""
         words, values = ["1"], list[str | int]()
-        by_wallet = (
-            "wallet" if job_id is None and not states else "+wallet"
-        )  # the job or state finds fewer rows
-        for column, value in ((by_wallet, wallet), ("job_id", job_id), ("kind", kind)):
+        if job_id is None and states and _UNDECIDED_STATES.issuperset(states):
+            words.append(f"rowid IN ({_UNDECIDED})")
+        for column, value in (("+wallet", wallet), ("job_id", job_id), ("+kind", kind)):
             if value is not None:
                 words.append(f"{column} = ?")
                 values.append(value)
         if states:
-            words.append(f"state IN ({', '.join('?' * len(states))})")
+            words.append(f"+state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         if ends_after is not None:
             words.append("valid_before >= ?")
             values.append(int(ends_after))
         with self._database.reading() as view:
-            rows = view.all(f"{SELECT_HOLD} WHERE {' AND '.join(words)} ORDER BY created_at, rowid", values)
+            rows = view.all(f"{SELECT_HOLD} WHERE {' AND '.join(words)} ORDER BY rowid", values)
         return [hold_from(row) for row in rows]
 
 
@@ -488,9 +493,8 @@ def _insert(
     )  # fmt: skip
     lease_until = None if wish.lease_s is None else tx.now + wish.lease_s
     row = {name: getattr(hold, name) for name in HOLD_COLUMNS}
-    tx.run(_INSERT, (*row.values(), lease_until))
+    tx.run(_INSERT, (*row.values(), lease_until, approvals.size_of(wish)))
     spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
-    approvals.remember_size(tx, wish, hold_id)
     concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(
         hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, set=row, floor=int(wish.floor),
@@ -529,14 +533,15 @@ def _change(
     entry: Sequence[str] | None = None,
 ) -> Hold:
     """Write a hold's new row, its counters and its event; the event holds exactly what changed."""
-    tx.run(_UPDATE, (*(getattr(after, name) for name in CHANGING), after.id))
+    changed: Mapping[str, object] = {
+        name: getattr(after, name) for name in CHANGING if getattr(after, name) != getattr(before, name)
+    }
+    if changed:  # a column that is not named rewrites no index
+        tx.run(update_by_id("hold", tuple(changed)), (*changed.values(), after.id))
     was, now = spending.facts_of(before), spending.facts_of(after, extra)
     if was != now and after.state != "signed":
         scopes = scopes_of(origin=before.origin, pay_to=before.pay_to, model=before.model, label=before.label)
         spending.count(tx, before.kind, spending.tracked(tx, scopes), was, now)
-    changed: Mapping[str, object] = {
-        name: getattr(after, name) for name in CHANGING if getattr(after, name) != getattr(before, name)
-    }
     data: dict[str, object] = {"set": changed} if entry is None else {"set": changed, "entry": list(entry)}
     tx.event(
         before.wallet, f"hold:{before.id}", before.state, after.state, why=why,

@@ -53,8 +53,6 @@ _FRESH: Final[Mapping[str, object]] = {
 _NEW: Final = tuple(field.name for field in fields(NewJob))
 _INSERT: Final = insert_into("job", (*_NEW, "due", "created_at", "updated_at"))
 _BY_ID: Final = f"{SELECT_JOB} WHERE id = ?"
-_STORED: Final = tuple(name for name in JOB_COLUMNS if name not in ("id", "epoch", "created_at"))
-_UPDATE: Final = update_by_id("job", _STORED)
 _RENEW: Final = "UPDATE job SET lease_until = ? + lease_s WHERE id = ? AND owner <> ''"
 _SIMILAR: Final = (
     f"{SELECT_JOB} WHERE digest = ? AND wallet = ? AND created_at > ?"
@@ -65,7 +63,7 @@ _CLAIM: Final = "UPDATE job SET owner = ?, lease_s = ?, lease_until = ?, epoch =
 _RELEASE: Final = "UPDATE job SET owner = '', lease_until = 0 WHERE id = ? AND epoch = ?"
 _WAKE: Final = "UPDATE job SET due = ?, lease_until = ? + lease_s WHERE id = ? AND epoch = ?"
 _UNFINISHED: Final = "state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
-_WAITING: Final = "SELECT count(*), min(due) FROM job WHERE state = 'queued' AND +wallet = ? AND due > ?"
+_WAITING: Final = "SELECT count(*), min(due) FROM job WHERE state = 'queued' AND wallet = ? AND due > ?"
 _PAID: Final = "SELECT 1 FROM hold WHERE job_id = ? AND kind <> 'topup' AND +state = 'settled' LIMIT 1"
 
 
@@ -120,21 +118,21 @@ class JobVerbs:
         """See `Ledger.jobs`."""
         words, values = ["1"], list[object]()
         if wallet is not None:
-            words.append(
-                "wallet = ?" if not states and not unfinished else "+wallet = ?"
-            )  # the state finds fewer rows
+            words.append("+wallet = ?")
             values.append(wallet)
         if states:
-            words.append(f"state IN ({', '.join('?' * len(states))})")
+            words.append(f"+state IN ({', '.join('?' * len(states))})")
             values.extend(states)
-        if unfinished:
+        few = unfinished or (bool(states) and ENDED_JOBS.isdisjoint(states))
+        if few:
             words.append(_UNFINISHED)
         if due_by is not None:
             words.append("NOT (state = 'queued' AND due > ?)")
             values.append(due_by)
         with self._database.reading() as view:
             rows = view.all(
-                f"{SELECT_JOB} WHERE {' AND '.join(words)} ORDER BY created_at LIMIT ?", (*values, limit)
+                f"{SELECT_JOB} WHERE {' AND '.join(words)} ORDER BY {'created_at' if few else 'rowid'} LIMIT ?",
+                (*values, limit),
             )
         return [job_from(row) for row in rows]
 
@@ -272,9 +270,9 @@ def _write(tx: Transaction, job: JobRecord, changes: Mapping[str, object], *, wh
     values = {name: getattr(job, name) for name in JOB_COLUMNS} | dict(changes) | {"updated_at": tx.now}
     values["last_error"] = plain(str(values["last_error"]))
     after = job_from(tuple(values[name] for name in JOB_COLUMNS))
-    tx.run(_UPDATE, (*(values[name] for name in _STORED), job.id))
-    tx.run(_RENEW, (tx.now, job.id))
     changed = {name: values[name] for name in JOB_COLUMNS if values[name] != getattr(job, name)}
+    tx.run(update_by_id("job", tuple(changed)), (*changed.values(), job.id))
+    tx.run(_RENEW, (tx.now, job.id))
     _event(tx, after, job.state, why, changed)
     return after
 

@@ -56,7 +56,7 @@ _TABLES: Final = {
     "seller": ("SELECT origin, kind FROM seller", 1),
     "owner": ("SELECT one, passphrase_hash, failures, failed_at FROM owner", 1),
     "mark": ('SELECT purse, scope, "window", amount, at FROM mark', 3),
-    "sized": ("SELECT hold_id, origin, model, size FROM sized", 1),
+    "sized": ("SELECT id, origin, model, size FROM hold WHERE +size <> ''", 1),
     "reading": (
         "SELECT lower(wallet), origin, balance, diem, books, trust, fallen_by, read_at, minimum_top_up FROM reading",
         2,

@@ -54,6 +54,8 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
         """See `Ledger.events`. Oldest first."""
         words, values = ["1"], list[str]()
         by_wallet = "wallet" if subject is None else "+wallet"  # the subject finds fewer rows
+        if subject is not None and subject.startswith("reading:"):  # these rows have an index of their own
+            words.append("substr(subject, 1, 8) = 'reading:'")
         for column, value in ((by_wallet, wallet), ("subject", subject)):
             if value is not None:
                 words.append(f"{column} = ?")
