@@ -43,9 +43,9 @@ Patches = list[tuple[Any, str, Any]]
 def new_nonce_on_retry() -> Patches:
     leave = Payer.leave
 
-    def broken(self: Payer, hold: Any) -> Flow[Any]:
+    def broken(self: Payer, hold: Any, made: Any = None) -> Flow[Any]:
         if hold.state != "signed":
-            return (yield from leave(self, hold))
+            return (yield from leave(self, hold, made))
         return (yield from self.sign(replace(hold, nonce="0x" + self._random(32).hex())))
 
     return [(Payer, "leave", broken)]

@@ -60,6 +60,8 @@ class Plan:
     clock_error_s: float = 0.0
     opaque_owners: bool = False
     real_rates: bool = False
+    signer_afar: bool = False
+    """The signature is not made in the buying process: header stored, a commit of its own before it leaves."""
 
     @property
     def credit(self) -> bool:
@@ -104,4 +106,4 @@ def plan_of(seed: int) -> Plan:
         plan = replace(plan, max_total=dice.choice(("0.70", "1.40", "5.50")))
     if dice.random() < 0.1:  # everybody at the same instant over equally fast lines, and too little for all
         plan = replace(plan, crowd=True, jobs=3, max_per_hour=dice.choice(("0.69", "1.40", "100")))
-    return plan
+    return replace(plan, signer_afar=dice.random() < 0.25)

@@ -196,6 +196,7 @@ class WatchedSigner:
     def __init__(self, key: str, rules: WireRules) -> None:
         self._inner = LocalSigner.from_hex(key)
         self._rules = rules
+        self.in_process = not rules.case.world.plan.signer_afar
 
     @property
     def address(self) -> str:
