@@ -262,7 +262,6 @@ class X402Auth(httpx.Auth):
                     "a streamed request body cannot be sent twice, so it is not paid for",
                     next_step="send the body as bytes (content=..., json=...)",
                 )
-            check_channel(request.url)
             terms = self._payer.read_demand(response)
             purchase = Purchase(
                 identity=identity, kind="direct", method=request.method, url=str(request.url),
