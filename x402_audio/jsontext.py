@@ -15,6 +15,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 DEPTH_MAX: Final = 32
 _OPEN_OR_CLOSE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _NUMBER_CHARS_MAX: Final = 100
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 Json = dict[str, "Json"] | list["Json"] | str | Decimal | int | bool | None
 
@@ -45,7 +46,7 @@ def read_json_object(text: str | bytes, *, bytes_max: int = BODY_BYTES_MAX) -> d
 
 def write_json(value: object) -> str:
     """The one compact spelling used in stored and signed-over texts. Decimals are refused by the encoder."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _COMPACT.encode(value)
 
 
 def _check_depth(text: str, depth_max: int) -> None:

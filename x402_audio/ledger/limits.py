@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import floor
 from typing import Final, Literal
 
@@ -146,10 +147,15 @@ def returns_at(period: Literal["day", "hour"], start: int) -> float:
 
 def month_start(at: float) -> int:
     """Start of the moment's calendar month, UTC, Unix seconds."""
+    return _month_of(floor(at / 86_400))
+
+
+@lru_cache(maxsize=64)
+def _month_of(day: int) -> int:
     from datetime import UTC, datetime
 
-    day = datetime.fromtimestamp(at, UTC)
-    return int(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp())
+    date = datetime.fromtimestamp(day * 86_400, UTC)
+    return int(datetime(date.year, date.month, 1, tzinfo=UTC).timestamp())
 
 
 def next_month(at: float) -> int:
