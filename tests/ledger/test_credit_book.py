@@ -200,6 +200,74 @@ def test_draws_that_nobody_knows_of_show_no_credit(ledger: SqliteLedger) -> None
     assert ledger.hold(paid).delivered_at is not None
 
 
+def test_charges_that_are_late_show_no_credit(ledger: SqliteLedger, clock: SteppedClock) -> None:
+    """They are worth a top-up: until they must have come, a figure that stands says nothing."""
+    agreed(ledger, 900)
+    for number in range(2):
+        pay(ledger, draw(250, purchase=f"draw {number}"))
+    paid = pay(ledger, top_up(500))
+    clock.at += 2
+    assert read(ledger, 900).available == 4_000_000
+    assert ledger.hold(paid).delivered_at is None
+    clock.at += 2
+    assert read(ledger, 400).available == 4_000_000
+    clock.at += 60
+    read(ledger, 900)
+    assert ledger.hold(paid).delivered_at is not None
+
+
+def test_credit_that_came_while_charges_were_late_shows_once_they_must_have_come(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
+    agreed(ledger, 900)
+    pay(ledger, draw(500))
+    paid = pay(ledger, top_up(500))
+    clock.at += 2
+    read(ledger, 900)
+    clock.at += 60
+    reading = read(ledger, 900)
+    assert (reading.trust, reading.available) == ("agreed", 9_000_000)
+    assert ledger.hold(paid).delivered_at is not None
+
+
+def test_a_rise_shows_credit_while_charges_are_late(ledger: SqliteLedger) -> None:
+    agreed(ledger, 900)
+    pay(ledger, draw(700))
+    paid = pay(ledger, top_up(500))
+    read(ledger, 1400)
+    assert ledger.hold(paid).delivered_at is not None
+
+
+def test_credit_of_one_top_up_is_not_taken_for_that_of_an_older_one_too(ledger: SqliteLedger) -> None:
+    """Draws nobody knows of are worth the older one; the books would expect too much and then see a fall."""
+    agreed(ledger, 900)
+    old = signed(ledger, top_up(500))
+    ledger.presume(old, why="no RPC")
+    draws = [signed(ledger, draw(250, purchase=f"draw {number}")) for number in range(2)]
+    paid = pay(ledger, top_up(500))
+    read(ledger, 1400)
+    assert (ledger.hold(paid).delivered_at is None, ledger.hold(old).delivered_at) == (False, None)
+    for hold in draws:
+        ledger.settle(hold, evidence="200")
+    assert read(ledger, 900).trust == "agreed"
+
+
+def test_credit_that_showed_before_its_payment_was_proven_is_expected_once(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
+    agreed(ledger, 300)
+    hold = signed(ledger, top_up(500))
+    read(ledger, 800)
+    clock.at += 1
+    ledger.settle(hold, evidence="the seller credited the top-up")
+    draws = [signed(ledger, draw(250, purchase=f"draw {number}")) for number in range(2)]
+    read(ledger, 820)
+    read(ledger, 820)
+    for each in draws:
+        ledger.settle(each, evidence="200")
+    assert read(ledger, 320).trust == "agreed"
+
+
 def test_a_top_up_that_shows_ends_a_fall(ledger: SqliteLedger) -> None:
     agreed(ledger, 300)
     read(ledger, 200)

@@ -11,7 +11,7 @@ from typing import Final
 
 from x402_audio.errors import InsufficientBalance, LedgerError
 from x402_audio.ledger.book import Reading, Reserve
-from x402_audio.ledger.credit import CHARGE_LAG_S, READING_AGE_MAX_S, Standing, available, judge
+from x402_audio.ledger.credit import CHARGE_LAG_S, READING_AGE_MAX_S, TOLERANCE, Standing, available, judge
 from x402_audio.ledger.database import Database, Row, Transaction, View
 from x402_audio.money import ZERO, Usdc
 
@@ -29,7 +29,7 @@ _DRAWN: Final = (
 )
 _CREDITED: Final = (
     "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
-    " AND wallet = ? AND origin = ? AND (resolved_at >= ? OR delivered_at IS NULL)"
+    " AND wallet = ? AND origin = ? AND (delivered_at IS NULL OR (resolved_at >= ? AND delivered_at > ?))"
 )
 _NOT_SHOWN: Final = (
     "SELECT id, amount, state FROM hold WHERE kind = 'topup' AND state = 'settled'"
@@ -75,12 +75,14 @@ class CreditVerbs:
                 drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
                 may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
+                risen=previous is not None and balance > previous.balance + TOLERANCE,
             )  # fmt: skip
-            credited = _sum(tx, _CREDITED, wallet, origin, tx.now if previous is None else previous.read_at)
+            since = tx.now if previous is None else previous.read_at
+            credited = _sum(tx, _CREDITED, wallet, origin, since, since)
             top_ups = tx.all(_NOT_SHOWN, (wallet, origin))
             perhaps = tx.all(_PERHAPS_SHOWN, (wallet, origin) * 2)
             judged = judged_with(credited_since=credited, not_shown=_total(top_ups))
-            if perhaps:
+            if perhaps and not (top_ups and judged.holds_credit and judged.trust != "unconfirmed"):
                 more = _total(perhaps)
                 if_paid = judged_with(credited_since=credited + more, not_shown=_total(top_ups) + more)
                 if if_paid.holds_credit:
