@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from tests.jobs.stage import QUOTE, CountingSigner, OpenStage, Shopper, Stage
-from x402_audio.errors import InsufficientBalance, PaymentRejected, PaymentUnsettled, X402AudioError
+from x402_audio.errors import (
+    InsufficientBalance,
+    PaymentRejected,
+    PaymentUnsettled,
+    SignerError,
+    X402AudioError,
+)
 from x402_audio.jsontext import Json
+from x402_audio.protocol.exact import Authorization
+from x402_audio.protocol.networks import Network
 from x402_audio.sandbox import FaultRule
 
 BOTH = pytest.mark.parametrize("mode", ["direct-v1", "direct-v2"])
@@ -38,6 +46,40 @@ def test_a_track_is_paid_once_on_the_call_itself(stage: OpenStage, mode: str) ->
     before = shop.asked()
     assert shop.shopper().generate(job_id="k").sha256 == track.sha256
     assert shop.asked() == before
+
+
+class FailingSigner(CountingSigner):
+    """In this process, and cannot sign."""
+
+    def sign_authorization(self, network: Network, authorization: Authorization) -> bytes:
+        raise SignerError("the key is gone")
+
+
+@BOTH
+def test_a_signer_that_fails_leaves_nothing_at_risk(stage: OpenStage, mode: str) -> None:
+    shop = stage(mode=mode)
+    shopper = shop.shopper(signer=FailingSigner())
+    with pytest.raises(SignerError) as failed:
+        shopper.generate(job_id="k")
+    assert (failed.value.money_moved, [hold.state for hold in shopper.holds("k")]) == ("no", ["void"])
+    assert shop.shopper().generate(job_id="k").completed
+    assert len(shop.payments) == 1
+    assert shopper.client.ledger.verify() == []
+
+
+@BOTH
+def test_a_signer_that_fails_when_the_payment_left_before_does_not_say_that_nothing_moved(
+    stage: OpenStage, mode: str
+) -> None:
+    shop = stage(*(FaultRule("drop_after", "/audio/queue", nth=nth) for nth in range(2, 6)), mode=mode)
+    with pytest.raises(PaymentUnsettled):
+        shop.shopper().generate(job_id="k")
+    shopper = shop.shopper(signer=FailingSigner())
+    with pytest.raises(SignerError) as failed:
+        shopper.resume("k")
+    assert (failed.value.money_moved, [hold.state for hold in shopper.holds("k")]) == ("unknown", ["signed"])
+    assert shop.shopper().resume("k").completed
+    assert len(shop.payments) == 1
 
 
 LOST = [

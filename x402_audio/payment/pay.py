@@ -9,6 +9,7 @@ decided here (`reconcile.py`). Used by direct sellers, by top-ups and by `X402Au
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -20,9 +21,11 @@ from x402_audio.errors import (
     AlreadyResolved,
     ClockError,
     InsufficientBalance,
+    LedgerError,
     PaymentRejected,
     PaymentUnsettled,
     ProtocolError,
+    SignerError,
 )
 from x402_audio.flow import Flow, at_once, call, sleep
 from x402_audio.ledger.book import Hold, HoldState, Ledger, Limit, Reserve
@@ -303,12 +306,28 @@ class Payer:
             nonce=bytes.fromhex(hold.nonce[2:]),
         )
         ask = at_once if getattr(self._signer, "in_process", False) else call
-        signature = yield from ask(partial(self._signer.sign_authorization, network, authorization))
+        try:
+            signature = yield from ask(partial(self._signer.sign_authorization, network, authorization))
+        except SignerError as error:
+            if hold.sends:
+                error.money_moved = "yes" if hold.state == "settled" else "unknown"
+            raise
         made, envelope = self._made
         if envelope is None or made != hold.envelope:
             envelope = Envelope.from_json(hold.envelope)
         name, value = envelope.header(authorization, signature)
         return name, Secret(value)
+
+    def _first_signature(self, hold: Hold) -> Flow[tuple[str, Secret]]:
+        """Sign what was committed as leaving; where the signer fails nothing leaves, unless somebody else sent it."""
+        try:
+            return (yield from self.sign(hold))
+        except SignerError as error:
+            with suppress(LedgerError):
+                evidence = "its signer failed before anything left"
+                yield from self.books(partial(self.ledger.void, hold.id, evidence=evidence, sends=1))
+                error.money_moved = "no"
+            raise
 
     def send_paid(
         self,
@@ -329,7 +348,7 @@ class Payer:
         made: tuple[str, Secret] | None = None
         for attempt in range(1, SENDS_MAX + 1):
             if counted and attempt == 1:
-                name, secret = made = yield from self.sign(hold)
+                name, secret = made = yield from self._first_signature(hold)
                 yield from self.books(partial(self.ledger.still_leaving, hold.id))
             else:
                 yield from turn()
