@@ -199,6 +199,7 @@ class TestWallet:
         assert ended.code == 0, ended.err
         keystore = tmp_path / "state" / "keystore.json"
         assert keystore.stat().st_mode & 0o777 == 0o600
+        assert f"keystore: {keystore};" in ended.err
         assert cli("wallet", "address").out == ended.out
         assert "hunter2" not in ended.out + ended.err + keystore.read_text()
 

@@ -118,6 +118,11 @@ def test_on_a_terminal_a_person_sees_price_payment_progress_file_cost_and_what_i
     assert "price" not in watch((*words, "--quiet", "--job-id", "again", "--again", "--force"), TERM="xterm")
 
 
+def test_on_a_terminal_the_demo_says_its_cost_once() -> None:
+    seen = watch(("demo", "--output", "d.mp3"), TERM="xterm", NO_COLOR="1")
+    assert (seen.count("cost  "), seen.count("left  ")) == (1, 1)
+
+
 class TestTerminal:
     def lines(self, *notices: Notice) -> list[str]:
         said: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -132,11 +133,11 @@ class TestConfig:
         monkeypatch.setenv("X402_AUDIO_MAX_PER_DAY", "3")
         ended = cli("config", "--label", "me")
         rows = {line.split()[0]: line.split()[1:] for line in ended.out.splitlines()[2:]}
-        assert rows["PRIVATE_KEY"] == ["set", "environment"]
-        assert rows["RPC_URL"] == ["https://rpc.example/…", "environment"]
-        assert rows["MAX_PER_DAY"] == ["3.00", "environment"]
-        assert rows["LABEL"] == ["me", "flag"]
-        assert rows["VENICE_API_KEY"] == ["not", "set", "default"]
+        assert rows["PRIVATE_KEY"] == ["environment", "set"]
+        assert rows["RPC_URL"] == ["environment", "https://rpc.example/…"]
+        assert rows["MAX_PER_DAY"] == ["environment", "3.00"]
+        assert rows["LABEL"] == ["flag", "me"]
+        assert rows["VENICE_API_KEY"] == ["default", "not", "set"]
         assert "token-token" not in ended.out
 
     def test_warnings_of_the_settings_are_said_and_in_the_json(
@@ -293,6 +294,22 @@ class TestBooks:
         assert "theirs is left alone: it belongs to the wallet 0x" in ended.err
         assert cli("resume", "theirs").code == 2
         assert shop.counted() == (0, 0)
+
+    def test_a_job_is_shown_with_dates_and_its_request_as_json(
+        self, cli: CommandLine, open_shop: OpenShop
+    ) -> None:
+        open_shop("direct-v2")
+        cli(*PAID_BUY, "--job-id", "j1", "--detach")
+        shown = cli("jobs", "show", "j1").out
+        assert re.search(r"^created_at +\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", shown, re.MULTILINE)
+        assert re.search(r'^request +\{"duration_seconds": ', shown, re.MULTILINE)
+
+    def test_a_quote_says_why_more_credit_is_needed_than_the_price(
+        self, cli: CommandLine, open_shop: OpenShop
+    ) -> None:
+        open_shop("venice")
+        told = cli("quote", "rain on tin", "--model", "elevenlabs-music", "--duration", "60").out
+        assert "needed $0.79 (the seller wants $0.10 to stay)" in told
 
     def test_a_limit_used_to_four_fifths_is_warned_of(
         self, cli: CommandLine, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch

@@ -243,7 +243,9 @@ def config(stage: Stage) -> Report:
             for one in settings.limits
         ],
     }  # fmt: skip
-    return Report(result, table(rows, ("setting", "value", "source")))
+    # The value comes last: a long path may run over the edge without pulling the other columns along.
+    lines = table([[name, source, value] for name, value, source in rows], ("setting", "source", "value"))
+    return Report(result, lines)
 
 
 def _set(secret: object) -> str:

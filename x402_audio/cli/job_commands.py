@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from x402_audio.cli.output import Report, error_fields, table, worst
+from x402_audio.cli.output import Report, as_json_text, error_fields, table, when, worst
 from x402_audio.cli.records import hold_fields, job_fields, job_row, track_fields
 from x402_audio.cli.stage import Stage
 from x402_audio.errors import JobParked, X402AudioError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from x402_audio.providers.provider import Track
 
 _HEAD: Final = ("job", "state", "model", "price", "made", "file or last error")
+_MOMENTS: Final = ("due", "deadline", "created_at", "updated_at", "queued_at")
 _EXIT_OF_PARKED: Final = {"funds": 4, "owner": 3, "time": 10, "unknown": 8, "human": 8}
 
 
@@ -33,15 +34,23 @@ def show(stage: Stage) -> Report:
         holds = ledger.holds(job_id=job.id)
     fields = {**job_fields(job, whole=True), "payments": [hold_fields(hold) for hold in holds]}
     rows = [
-        [name, str(value)] for name, value in fields.items() if name != "payments" and value not in (None, "")
+        [name, _shown(name, value)]
+        for name, value in fields.items()
+        if name != "payments" and value not in (None, "")
     ]
     paid = [
         [hold.kind, hold.state, str(hold.amount), hold.pay_to, hold.transaction, hold.evidence]
         for hold in holds
     ]
-    return Report(
-        fields, [*table(rows), *table(paid, ("kind", "state", "amount", "payTo", "transaction", "evidence"))]
-    )
+    head = ("kind", "state", "amount", "payTo", "transaction", "evidence")
+    return Report(fields, [*table(rows), *(table(paid, head) if paid else ["no payments"])])
+
+
+def _shown(name: str, value: object) -> str:
+    """A field for people: a moment as a date, an object as the JSON it is."""
+    if name in _MOMENTS and isinstance(value, float | int):
+        return when(value) if value else "-"
+    return as_json_text(value) if isinstance(value, dict) else str(value)
 
 
 def resume(stage: Stage) -> Report:

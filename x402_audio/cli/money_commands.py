@@ -69,12 +69,15 @@ def submit(stage: Stage) -> Report:
     return Report(job_fields(job), [job.id])
 
 
-def track_report(stage: Stage, client: AudioClient, track: Track) -> Report:
-    """How a purchase ended: file, cost, budget left. stdout gets the path alone."""
+def track_report(stage: Stage, client: AudioClient, track: Track, *, says: bool = True) -> Report:
+    """How a purchase ended: file, cost, budget left (on stderr if it `says`). stdout gets the path alone."""
     for warning in track.warnings:
         stage.output.warn(warning)
     allowances, state = _what_the_books_say(stage, client, track)
-    if not stage.output.as_json and not stage.output.quiet and (sys.stderr.isatty() or stage.output.verbose):
+    shown = (
+        not stage.output.as_json and not stage.output.quiet and (sys.stderr.isatty() or stage.output.verbose)
+    )
+    if says and shown:
         stage.output.say(f"cost       {track.cost}")
         stage.output.say(f"left       {tightest(allowances)}")
     result = track_fields(track, state)
@@ -147,12 +150,19 @@ def _quote_fields(report: QuoteReport) -> dict[str, object]:
     }  # fmt: skip
 
 
+def _floor(report: QuoteReport) -> str:
+    """Why more credit is needed than the price."""
+    if report.price is None or report.needed is None or report.needed <= report.price:
+        return ""
+    return f" (the seller wants {report.needed - report.price} to stay)"
+
+
 def _quote_lines(report: QuoteReport) -> list[str]:
     rows = [["price", usd_or_dash(report.price) if report.price is not None else "named by the seller's 402"]]
     if report.local is not None and report.local != report.price:
         rows.append(["listed", str(report.local)])
     if report.credit is not None:
-        rows.append(["credit", f"{report.credit}, needed {usd_or_dash(report.needed)}"])
+        rows.append(["credit", f"{report.credit}, needed {usd_or_dash(report.needed)}{_floor(report)}"])
     if report.would_top_up is not None:
         rows.append(["top-up", f"{report.would_top_up} would be paid in first"])
     return [*table(rows), *(f"note   {text}" for text in report.warnings)]

@@ -72,7 +72,7 @@ def _invitation(server: SandboxServer, told: dict[str, str]) -> Report:
     wallet = LocalSigner.from_hex(Path(told["key_file"]).read_text().strip()).address
     command = (
         f'x402-audio --sandbox generate "{DEMO_PROMPT}" --model {DEMO_MODEL} --duration {DEMO_SECONDS}'
-        f" --max-price {DEMO_PRICE} --max-top-up {DEMO_TOP_UP}"
+        f" --max-price {DEMO_PRICE}" + (f" --max-top-up {DEMO_TOP_UP}" if told["mode"] == "venice" else "")
     )
     lines = [
         f"seller   {server.api_url} ({told['mode']})", f"chain    {server.rpc_url}",
@@ -148,7 +148,7 @@ def demo(stage: Stage) -> Report:
                 DEMO_PROMPT, model=DEMO_MODEL, duration_seconds=DEMO_SECONDS, max_price=DEMO_PRICE,
                 max_top_up=DEMO_TOP_UP, output=args.output, force=True,
             )  # fmt: skip
-            report = track_report(stage, client, track)
+            report = track_report(stage, client, track, says=False)
             left = tightest(client.budget())
         seen = _books(server)
     lines = [

@@ -57,6 +57,7 @@ def _store(stage: Stage, write: Callable[[Path, str], str]) -> Report:
         stage.output.warn(
             "a private key is set too and is used instead of this keystore; remove it from the settings"
         )
+    stage.output.say(f"keystore: {path}; keep it and its password, nobody can bring them back")
     if settings.keystore_password_file is None:
         stage.output.say("to use it without a terminal, set X402_AUDIO_KEYSTORE_PASSWORD_FILE")
     return Report({"address": wallet, "keystore": str(path)}, [wallet])
