@@ -277,8 +277,8 @@ def _quote(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
 def _check_price(job: JobRecord, price: Usdc) -> None:
     """The caller's own maximum, said before anything else is asked; every other limit is the ledger's."""
     options = JobOptions.from_json(job.options)
-    if options.max_price is not None and price > Usdc.parse_usd(options.max_price):
-        raise AboveMaximum(f"{price} is asked, at most ${options.max_price} is allowed")
+    if options.max_price is not None and price > (most := Usdc.parse_usd(options.max_price)):
+        raise AboveMaximum(f"{price} is asked, at most {most} is allowed")
 
 
 # --- queued → ready → saved

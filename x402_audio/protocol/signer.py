@@ -63,7 +63,8 @@ class LocalSigner:
         if match is None:
             del key_text  # a report with locals must not show what was refused
             raise SignerError(
-                "a private key is exactly 64 hexadecimal digits, with or without 0x before them"
+                "a private key is exactly 64 hexadecimal digits, with or without 0x before them",
+                next_step=f"correct the key ({KEY_NAMES[0]}), then repeat",
             )
         key = bytes.fromhex(match[1])
         del key_text, match
