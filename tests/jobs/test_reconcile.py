@@ -11,6 +11,7 @@ from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.sandbox import FaultRule
 
 CREDIT = usd("5")
+LATE = "seed-audio-1-0"
 
 
 def _named(report: ReconcileReport) -> list[tuple[str, int]]:
@@ -22,6 +23,23 @@ def test_books_that_agree_have_no_difference(stage: OpenStage) -> None:
     shopper.generate(job_id="k", max_top_up="5")
     report = shopper.reconcile()
     assert (report.differences, report.open, report.unread, report.jobs) == ((), (), (), ())
+
+
+def test_a_look_at_the_books_before_a_job_is_charged_is_no_fall_after_it(stage: OpenStage) -> None:
+    """A model that is charged at the end: its charge is not in the balance yet, and not free either."""
+    shop = stage(credit=CREDIT, job_seconds=300.0)
+    shopper = shop.shopper()
+    with pytest.raises(JobTimedOut):
+        shopper.play(
+            shopper.verbs.generate("a quiet song", LATE, shop.clock.monotonic() + 5, {"job_id": "k"})
+        )
+    shop.clock.wait(100)
+    assert shop.left() == CREDIT
+    assert shopper.reconcile().differences == ()
+    shop.clock.wait(400)
+    assert shopper.resume("k").completed
+    assert shop.left() < CREDIT
+    assert shopper.generate("another song", job_id="l").completed
 
 
 def test_an_overcharge_is_named_booked_once_and_stops_the_seller(stage: OpenStage) -> None:

@@ -95,6 +95,21 @@ def test_a_late_charge_may_show_until_its_job_has_ended(ledger: SqliteLedger, cl
     assert read(ledger, 300).trust == "unconfirmed"
 
 
+def test_a_reading_is_accepted_without_what_is_charged_later(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
+    agreed(ledger, 300)
+    ledger.add_job(new_job())
+    assert ledger.claim("jingle", "me", 9_999) is not None
+    pay(ledger, draw(100, job_id="jingle", late_charge=True))
+    clock.at += 600
+    read(ledger, 300)
+    ledger.accept_reading(WALLET, ORIGIN)
+    reading = read(ledger, 300)
+    assert (reading.trust, reading.available) == ("agreed", 2_000_000)
+    assert read(ledger, 200).trust == "agreed"
+
+
 def test_an_unexplained_fall_stops_spending_until_it_is_explained(ledger: SqliteLedger) -> None:
     agreed(ledger, 300)
     fallen = read(ledger, 200)

@@ -497,7 +497,7 @@ class Ledger(Protocol):
     def reading(self, wallet: str, origin: str) -> Reading | None: ...
 
     def accept_reading(self, wallet: str, origin: str) -> None:
-        """Reconcile explained a fall: books := balance, trust agreed."""
+        """Reconcile explained a fall: books := balance less what is charged later, trust agreed."""
 
     def marks(self) -> list[Mark]:
         """Limits that were found used to 80 % or more."""

@@ -113,7 +113,8 @@ class CreditVerbs:
                 raise LedgerError(
                     f"there is no reading of {origin} to accept", next_step="run: x402-audio balance"
                 )
-            accepted = Standing(Usdc(old.balance), "agreed")
+            late = _sum(tx, _LATE, wallet, origin, tx.now + 1)  # in the balance still, and spent
+            accepted = Standing(Usdc(max(old.balance - late, 0)), "agreed")
             _keep(tx, wallet, origin, old.balance, old.diem, accepted, old.read_at, old.minimum_top_up,
                   "accepted: reconcile explained it")  # fmt: skip
 
