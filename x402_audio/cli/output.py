@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePath
+from shutil import get_terminal_size
 from time import gmtime, strftime
 from typing import ClassVar, Final, TextIO
 
@@ -207,7 +208,12 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return [said[0], "-" * len(said[0]), *said[1:]] if head else said
+    return [said[0], "-" * min(len(said[0]), _edge()), *said[1:]] if head else said
+
+
+def _edge() -> int:
+    """Where a line under a head ends at the latest: a terminal would break it in two."""
+    return get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def when(seconds: float | None) -> str:
