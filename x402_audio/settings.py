@@ -507,7 +507,7 @@ def _amount(name: str, text: str) -> Usdc:
     try:
         return Usdc.parse_usd(text)
     except ValueError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+        raise ConfigurationError(f"{name}: {error}", next_step=f"correct {name}, then repeat") from None
 
 
 # --- single values
