@@ -146,8 +146,9 @@ class Verbs:
                 if isinstance(outcome.error, JobTimedOut):
                     outcomes.pop(job.id, None)
                     continue
-                stuck = outcome.track is None and not _waits(outcome.error)
-                moved = moved or outcome.track is not None or stuck
+                track = outcome.track
+                stuck = not _waits(outcome.error) if track is None else not track.completed
+                moved = moved or track is not None or stuck
                 if stuck:
                     rest = min(2 * rests.get(job.id, (LOOK_EVERY_S / 2, 0.0))[0], REST_MAX_S)
                     rests[job.id] = rest, clock.monotonic() + rest

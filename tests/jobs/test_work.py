@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.jobs.stage import QUOTE, OpenStage, usd
 from x402_audio.errors import ChainError
 from x402_audio.sandbox import FaultRule
@@ -40,3 +42,18 @@ def test_a_job_that_waits_for_its_seller_costs_no_request_before_it_is_due(stage
     outcomes = shopper.work(timeout=3600)
     assert all(one.track is not None for one in outcomes)
     assert shop.asked()["/audio/retrieve"] <= 3 * 2
+
+
+@pytest.mark.parametrize(("status", "requests"), [(402, 1), (500, 9)])
+def test_a_seller_that_confirms_no_completion_is_asked_ever_more_seldom(
+    stage: OpenStage, status: int, requests: int
+) -> None:
+    """The tracks are there; all that is left is that its copies may go."""
+    shop = stage(FaultRule("status", "/audio/complete", every=True, value=status), credit=usd("5"))
+    shopper = shop.shopper()
+    for name in ("a", "b"):
+        shopper.submit(f"the song called {name}", job_id=name)
+    outcomes = shopper.work(timeout=600)
+    assert [one.track is not None for one in outcomes] == [True, True]
+    assert shop.asked()["/audio/complete"] <= 2 * requests * 20
+    assert shop.left() == usd("5") - 2 * QUOTE
