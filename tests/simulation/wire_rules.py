@@ -193,8 +193,6 @@ class WireRules:
 class WatchedSigner:
     """The wallet; the judge looks over its shoulder."""
 
-    in_process = True
-
     def __init__(self, key: str, rules: WireRules) -> None:
         self._inner = LocalSigner.from_hex(key)
         self._rules = rules
