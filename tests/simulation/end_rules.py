@@ -15,6 +15,8 @@ from x402_audio.sandbox.audio import find_queue_id
 DUST = 100
 """Below a hundredth of a cent a difference is rounding."""
 _JOBS = "SELECT id, state, parked_reason, last_error, queue_id, path, file_sha256 FROM job"
+LAST_LOOK_S = 0.5
+"""What the seller does this shortly before the end may be later than the last reading of its rows."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ class EndRules:
 
     def _every_difference(self, holds: dict[str, Row], reports: list[ReconcileReport]) -> None:
         """What the seller did beyond the agreement stands in our books or in a report."""
-        case = self.case
+        case, world = self.case, self.case.world
         last = reports[-1].differences if reports else ()
         named = {(one.kind, one.subject) for report in reports for one in report.differences}
         for nonce, hold in holds.items():
@@ -95,9 +97,10 @@ class EndRules:
             case.demand(
                 "P9", booked, f"an overcharge of {over} is booked as {hold['overcharged']} ({nonce[:8]})"
             )
-            case.demand(
-                "P9", not job.refunded or hold["refunded"], f"a refund of {job.refunded} is not booked"
-            )
+            rows = world.door.seller.account(case.wallet).rows
+            given = [row.at for row in rows if row.type == "REFUND" and row.request_id == job.queue_id]
+            read = bool(given) and max(given) < world.timeline.at - LAST_LOOK_S
+            case.demand("P9", hold["refunded"] or not read, f"a refund of {job.refunded} is not booked")
         unshown = [
             payment.value
             for (_, nonce), payment in case.world.door.seller.payments.items()
