@@ -132,8 +132,12 @@ class WireRules:
             case.demand("top-ups", not case.unshown, "a top-up after one whose credit did not show")
 
     def _true_risk(self, new: Left) -> None:
-        """By the wire alone: what left within the hour and has moved or still may."""
+        """By the wire alone: what left within the hour and has moved or still may.
+
+        An hour is the machine's own: a slow clock that is put right makes one of them so much shorter.
+        """
         case, now = self.case, self.case.world.timeline.at
+        put_right = max(0.0, -case.world.plan.clock_error_s)
         if new.kind == "topup":
             case.demand("P1", new.value <= case.most_top_up, f"a top-up of {new.value} left")
             return
@@ -142,7 +146,7 @@ class WireRules:
             one.value
             for one in case.left.values()
             if one.kind == "direct"
-            and one.at > now - 3600
+            and one.at > now - 3600 + put_right
             and (case.truth.used(one.nonce) or now < one.valid_before)
         )
         case.demand(

@@ -39,7 +39,7 @@ from x402_audio.verbs import Verbs
 
 PROMPT = "Warm indie folk, 120 BPM"
 STORM_S = 4 * 3600.0
-STEPS_MAX = 20_000
+STEPS_MAX = 60_000
 PROCESSES_MAX = 14
 HEALING_ROUNDS = 6
 HEALING_PAUSE_S = 25 * 60.0
