@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 
 import httpx
@@ -158,10 +159,9 @@ def test_a_balance_that_rises_for_one_reading_shows_no_credit(stage: OpenStage) 
     assert (len(shop.payments), flips) == (1, [1])
 
 
-def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
-    """A seller that writes down what it was paid and lends nothing on it."""
-    shop = stage()
-    told = shop.server._http.routes.answer
+def lends_nothing(shop: Stage) -> Callable[[Request], Answer]:
+    """Let the seller say a balance of nothing, whatever it was paid; what it would have answered otherwise."""
+    told: Callable[[Request], Answer] = shop.server._http.routes.answer
     poor = {"walletAddress": shop.wallet.lower(), "balanceUsd": 0, "canConsume": False, "minimumTopUpUsd": 5}
 
     def answer(request: Request) -> Answer:
@@ -170,6 +170,13 @@ def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
         return told(request)
 
     vars(shop.server._http.routes)["answer"] = answer
+    return told
+
+
+def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
+    """A seller that writes down what it was paid and lends nothing on it."""
+    shop = stage()
+    told = lends_nothing(shop)
     for name in ("a", "b", "c"):
         shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
         with pytest.raises(PaymentRefused, match="did not show"):
@@ -194,15 +201,7 @@ def test_a_row_without_the_balance_shows_no_credit(stage: OpenStage) -> None:
 def test_a_row_that_alone_proves_the_payment_shows_no_credit(stage: OpenStage) -> None:
     """As above, and the seller's answer to the top-up is lost: its row is the only witness."""
     shop = stage(*(FaultRule("status_after", "/x402/top-up", nth=nth, value=504) for nth in (2, 4, 6)))
-    told = shop.server._http.routes.answer
-    poor = {"walletAddress": shop.wallet.lower(), "balanceUsd": 0, "canConsume": False, "minimumTopUpUsd": 5}
-
-    def answer(request: Request) -> Answer:
-        if "/x402/balance" in request.path:
-            return json_answer(200, {"success": True, "data": {**poor, "suggestedTopUpUsd": 10}})
-        return told(request)
-
-    vars(shop.server._http.routes)["answer"] = answer
+    lends_nothing(shop)
     for name in ("a", "b", "c"):
         shopper = shop.shopper(MAX_TOP_UP="5", MAX_TOP_UP_PER_DAY="50")
         with pytest.raises(PaymentRefused):
