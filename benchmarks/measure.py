@@ -16,7 +16,7 @@ from statistics import median
 from types import CodeType
 from typing import Any, Final, Literal
 
-_IN_C: Final = ("sqlite3", "_socket", "coincurve", "_cffi", "select", "zlib", "hashlib", "_json")
+_IN_C: Final = ("sqlite3", "_socket", "coincurve", "_cffi", "sha3", "select", "zlib", "hashlib", "_json")
 
 
 @dataclass(frozen=True, slots=True)

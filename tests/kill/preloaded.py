@@ -25,7 +25,7 @@ from tests.kill.tracer import SECONDS_MAX, Run, steps_of, surroundings
 
 IMPORTED = (
     "x402_audio.cli.job_commands", "x402_audio.cli.ledger_commands", "x402_audio.cli.money_commands",
-    "x402_audio.client", "x402_audio.jobs.advance", "x402_audio.protocol.exact", "coincurve", "Crypto.Hash.keccak",
+    "x402_audio.client", "x402_audio.jobs.advance", "x402_audio.protocol.exact", "coincurve", "Crypto.Hash.keccak", "sha3",
     "encodings.idna", "httpcore", "soundfile",
 )  # fmt: skip
 """What a purchase imports on its way. A name that is missing here costs time and nothing else."""

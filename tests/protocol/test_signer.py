@@ -177,7 +177,7 @@ def test_a_local_signer_is_a_signer() -> None:
 def test_signing_imports_neither_eth_account_nor_a_network_client() -> None:
     script = (
         "import sys; from x402_audio.protocol import keystore, payload, siwx\n"
-        "assert not {'coincurve', 'Crypto'} & set(sys.modules)\n"
+        "assert not {'coincurve', 'Crypto', 'sha3'} & set(sys.modules)\n"
         "from x402_audio.protocol.signer import LocalSigner; LocalSigner.from_hex('1' * 64).sign_message('x')\n"
         "assert not {'eth_account', 'eth_utils', 'web3', 'httpx'} & set(sys.modules)"
     )

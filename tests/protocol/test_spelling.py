@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from base64 import b64encode, urlsafe_b64encode
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
+from Crypto.Hash import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.vectors import ADDRESS
+from x402_audio.protocol import address as addresses
 from x402_audio.protocol import base64text
 from x402_audio.protocol.address import ZERO_ADDRESS, checksum_address, keccak256, same_address
 from x402_audio.protocol.networks import BASE, BASE_SEPOLIA, network_named
@@ -18,6 +24,25 @@ def test_the_hash_is_keccak_before_it_became_sha3() -> None:
     empty = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
 
     assert keccak256(b"").hex() == empty
+
+
+@given(st.binary(max_size=600))
+def test_every_hash_at_hand_gives_the_same(data: bytes) -> None:
+    assert {each(data).digest() for each in addresses._hashes()} == {keccak256(data)}
+
+
+def test_a_module_of_the_same_name_with_another_hash_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sha3", SimpleNamespace(keccak_256=hashlib.sha3_256))
+    monkeypatch.setattr(addresses, "_hash", cache(addresses._hash.__wrapped__))
+
+    assert keccak256(b"abc") == keccak.new(digest_bits=256, data=b"abc").digest()
+
+
+def test_without_the_fast_hash_the_other_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = keccak256(b"abc")
+    monkeypatch.setitem(sys.modules, "sha3", None)
+
+    assert [each(b"abc").digest() for each in addresses._hashes()] == [expected]
 
 
 @pytest.mark.parametrize(
