@@ -20,7 +20,18 @@ import pytest
 HOUSE = Path(__file__).parent.parent / "x402_audio"
 FUNCTION_LINES_MAX = 70
 
-GROUND = ("errors", "money", "jsontext", "clock", "flow", "unpack", "patience", "notices", "secret")
+GROUND = (
+    "errors",
+    "money",
+    "jsontext",
+    "clock",
+    "flow",
+    "threads",
+    "unpack",
+    "patience",
+    "notices",
+    "secret",
+)
 SELLER_CONTRACT = ("providers.provider", "providers.catalog", "providers.answers", "providers.prices")
 """What is said about any seller: plain types and readings. Concrete sellers are another matter."""
 ROOMS = ("protocol", "ledger", "providers", "payment", "jobs")
@@ -78,6 +89,7 @@ LATE = (
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "managers"}
 MAY_CATCH_EVERYTHING = {
     "flow.py": "a driver throws whatever a step raised into the flow, which decides",
+    "threads.py": "BaseException, to give whatever a call raised to the task that waits for it",
     "cli/run.py": "a fault of ours must end as one line and an exit code, never as a traceback with locals",
     "payment/auth.py": "a driver, as in flow.py",
     "payment/chain.py": "web3 raises its own, requests' and ValueError kinds; all mean: could not read",

@@ -106,6 +106,28 @@ def at_once(function: Callable[[], T]) -> Flow[T]:
     return function()
 
 
+def together(flow: Flow[T]) -> Flow[T]:
+    """Run a flow of blocking calls alone as one call: one change of threads for all of them."""
+    return call(partial(_without_changing, flow))
+
+
+def _without_changing(flow: Flow[T]) -> T:
+    try:
+        step = next(flow)
+        while True:
+            assert isinstance(step, Call), "only blocking calls can be made together"
+            try:
+                result = step.function()
+            except Exception as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    finally:
+        flow.close()
+
+
 def sleep(seconds: float) -> Flow[None]:
     if seconds > 0:
         yield Sleep(seconds)
@@ -250,14 +272,9 @@ def _tell_head_came(response: httpx.Response) -> None:
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a blocking call in a thread; a cancelled task still waits for it, so that books are never half known."""
-    import asyncio
+    from x402_audio.threads import in_thread as in_one
 
-    work = asyncio.get_running_loop().run_in_executor(None, function)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
+    return await in_one(function)
 
 
 def forget_locals(error: BaseException, before: BaseException | None = None) -> None:

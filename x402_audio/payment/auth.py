@@ -54,7 +54,7 @@ from x402_audio.payment.delivery import has_come, is_short, watch
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
 from x402_audio.payment.onehop import attach, detach
 from x402_audio.payment.origin import origin_of
-from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, leaves_now, receipt_for, unsettled
+from x402_audio.payment.pay import ChainBalance, Payer, Purchase, Receipt, receipt_for, unsettled
 from x402_audio.payment.policy import PaymentPolicy, check_channel, check_same_origin
 from x402_audio.payment.prepaid import Account, TopUp, await_credit, top_up, trusted_credit
 from x402_audio.payment.session import SellerSession
@@ -244,7 +244,7 @@ class X402Auth(httpx.Auth):
 
     def _direct(self, request: httpx.Request) -> Flow[None]:
         identity, digest = self._identity(request)
-        hold, fresh = None, False
+        hold, made = None, None
         if digest is not None:
             opened = yield from self._opened(request, identity, digest)
             hold = yield from self._payer.still_fit(opened)
@@ -267,10 +267,10 @@ class X402Auth(httpx.Auth):
                 identity=identity, kind="direct", method=request.method, url=str(request.url),
                 origin=origin_of(request.url), body_digest=digest, label=self._label, size=_size_of(request, digest),
             )  # fmt: skip
-            hold = yield from self._payer.commit(terms, self._policy, purchase, self._stated_limits(request))
-            fresh = leaves_now(hold)
+            limits = self._stated_limits(request)
+            hold, made = yield from self._payer.prepare(terms, self._policy, purchase, limits)
         paid, hold = yield from self._payer.send_paid(
-            hold, lambda secrets: self._send(request, secrets), counted=fresh
+            hold, lambda secrets: self._send(request, secrets), made=made
         )
         if any(earlier.has_redirect_location for earlier in paid.history):
             raise unsettled(hold, "the paid request was redirected, and the payment did not follow")

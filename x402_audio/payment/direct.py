@@ -15,7 +15,7 @@ import httpx
 
 from x402_audio.flow import Flow, call
 from x402_audio.ledger.book import LIVE, Hold, Limit
-from x402_audio.payment.pay import Payer, Purchase, any_answer, leaves_now, unsettled
+from x402_audio.payment.pay import Payer, Purchase, any_answer, unsettled
 from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.payment.session import SellerSession, body_of, unreachable
 from x402_audio.providers.provider import Ask
@@ -60,7 +60,7 @@ def buy_direct(
         opened = yield from call(lambda: payer.ledger.unanswered(payer.wallet, identity))
         if opened is not None and opened.state not in LIVE and not payer.owed(opened):
             raise unsettled(opened, "it was paid and not answered, and is too old to be shown again")
-        hold, fresh = (yield from payer.still_fit(opened)), False
+        hold, made = (yield from payer.still_fit(opened)), None
         if hold is None:
             try:
                 yield from session.turn(ask.route)
@@ -71,14 +71,13 @@ def buy_direct(
                 return Bought(response, None)
             terms = payer.read_demand(response)
             yield from session.turn(ask.route)  # now, not between the commit and the sending
-            hold = yield from payer.commit(terms, policy, purchase, limits)
-            fresh = leaves_now(hold)
+            hold, made = yield from payer.prepare(terms, policy, purchase, limits)
 
         def send_paid(secrets: Mapping[str, Secret]) -> Flow[httpx.Response]:
             return (yield from session.send_now(ask, secrets))
 
         turn = partial(session.turn, ask.route)
-        paid, hold = yield from payer.send_paid(hold, send_paid, counted=fresh, turn=turn, reads=reads)
+        paid, hold = yield from payer.send_paid(hold, send_paid, made=made, turn=turn, reads=reads)
         return Bought(paid, hold)
     finally:
         session.release(slot)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 import httpx
 
@@ -27,7 +27,7 @@ from x402_audio.errors import (
     ProtocolError,
     SignerError,
 )
-from x402_audio.flow import Flow, at_once, call, sleep
+from x402_audio.flow import Flow, at_once, call, sleep, together
 from x402_audio.ledger.book import Hold, HoldState, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
@@ -49,6 +49,7 @@ from x402_audio.protocol.signer import Signer
 from x402_audio.providers.answers import retry_after_seconds
 from x402_audio.secret import Secret
 
+T = TypeVar("T")
 SENDS_MAX: Final = 4
 """How often one flow sends the same authorization before it reports the outcome as unknown."""
 RESEND_MARGIN_S: Final = 10
@@ -109,6 +110,8 @@ def receipt_for(hold: Hold) -> Receipt:
     )  # fmt: skip
 
 
+Header = tuple[str, Secret]
+"""A payment header: its name and what it holds."""
 SendPaid = Callable[[Mapping[str, Secret]], Flow[httpx.Response]]
 """Sends the purchase's request once with these secret headers."""
 
@@ -124,9 +127,9 @@ def any_answer(response: httpx.Response) -> bool:
     return True
 
 
-def leaves_now(hold: Hold) -> bool:
-    """Whether a hold that `commit` just gave was committed as leaving, and is not somebody else's."""
-    return hold.state == "signed" and not hold.adopted
+def _as_it_is(flow: Flow[T]) -> Flow[T]:
+    """For books that never wait: there is no thread to change."""
+    return flow
 
 
 class Payer:
@@ -153,7 +156,9 @@ class Payer:
         self._random = random
         self._chain = chain
         self._notice = on_notice
-        self.books = at_once if getattr(ledger, "in_memory", False) else call
+        in_memory = getattr(ledger, "in_memory", False)
+        self.books = at_once if in_memory else call
+        self._together = _as_it_is if in_memory else together
         self._made: tuple[str, Envelope | None] = ("", None)
 
     # --- before
@@ -211,6 +216,22 @@ class Payer:
         self._made = wish.envelope, envelope
         return (yield from self.books(partial(self.ledger.reserve, wish, (*self.limits, *limits), rule)))
 
+    def prepare(
+        self, terms: PaymentRequired, policy: PaymentPolicy, purchase: Purchase, limits: Sequence[Limit] = ()
+    ) -> Flow[tuple[Hold, Header | None]]:
+        """`commit`, and the header where that was committed as leaving: in one change of threads, the brake looked at last."""
+        return self._together(self._prepare(terms, policy, purchase, limits))
+
+    def _prepare(
+        self, terms: PaymentRequired, policy: PaymentPolicy, purchase: Purchase, limits: Sequence[Limit]
+    ) -> Flow[tuple[Hold, Header | None]]:
+        hold = yield from self.commit(terms, policy, purchase, limits)
+        if hold.state != "signed" or hold.adopted:
+            return hold, None
+        header = yield from self._first_signature(hold)
+        yield from self.books(partial(self.ledger.still_leaving, hold.id))
+        return hold, header
+
     def _check_chain_balance(self, amount: Usdc, network: str) -> Flow[None]:
         """With a chain at hand: the wallet's USDC less live holds must cover the amount, and none left unknown to us."""
         if self._chain is None:
@@ -266,7 +287,7 @@ class Payer:
         fits = self._clock.now() < hold.valid_before - RESEND_MARGIN_S
         return hold.kind == "direct" and hold.state in ("signed", "settled") and fits
 
-    def leave(self, hold: Hold, made: tuple[str, Secret] | None = None) -> Flow[tuple[str, Secret]]:
+    def leave(self, hold: Hold, made: Header | None = None) -> Flow[Header]:
         """The header of this hold, stored and counted before it may leave. Raises PaymentUnsettled when too late.
 
         made: what this flow signed already; a signature that follows from the fields was not stored.
@@ -290,7 +311,7 @@ class Payer:
             )
         return name, secret
 
-    def sign(self, hold: Hold) -> Flow[tuple[str, Secret]]:
+    def sign(self, hold: Hold) -> Flow[Header]:
         """Sign exactly what the ledger holds."""
         network = network_named(hold.network)
         if network is None or network.usdc != hold.asset or hold.wallet != self.wallet:
@@ -318,7 +339,7 @@ class Payer:
         name, value = envelope.header(authorization, signature)
         return name, Secret(value)
 
-    def _first_signature(self, hold: Hold) -> Flow[tuple[str, Secret]]:
+    def _first_signature(self, hold: Hold) -> Flow[Header]:
         """Sign what was committed as leaving; where the signer fails nothing leaves, unless somebody else sent it."""
         try:
             return (yield from self.sign(hold))
@@ -334,30 +355,27 @@ class Payer:
         hold: Hold,
         send: SendPaid,
         *,
-        counted: bool = False,
+        made: Header | None = None,
         turn: Callable[[], Flow[None]] = no_turn,
         reads: Callable[[httpx.Response], bool] = any_answer,
     ) -> Flow[tuple[httpx.Response, Hold]]:
         """Send the payment, the same bytes again while the outcome is open. Returns the 2xx, not yet booked.
 
         The caller books it together with what was bought (`conclude`, or `Ledger.queued` for a job). turn: waits before
-        each sending is committed; counted: the first one was, with the hold (`leaves_now`). reads: a 2xx it does not take
-        is no outcome. Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
+        each sending is committed; made: the first one was, with the hold (`prepare`). reads: a 2xx it does not take is no
+        outcome. Raises PaymentRejected when the seller declines (the hold stays), PaymentUnsettled when nobody knows.
         """
-        problem = "nothing was sent"
-        made: tuple[str, Secret] | None = None
+        problem, committed = "nothing was sent", made is not None
         for attempt in range(1, SENDS_MAX + 1):
-            if counted and attempt == 1:
-                name, secret = made = yield from self._first_signature(hold)
-                yield from self.books(partial(self.ledger.still_leaving, hold.id))
-            else:
+            if not (committed and attempt == 1):
                 yield from turn()
-                name, secret = made = yield from self.leave(hold, made)
+                made = yield from self.leave(hold, made)
                 state: HoldState = "settled" if hold.state == "settled" else "signed"
                 hold = replace(hold, state=state, sends=hold.sends + 1)
             self._tell(hold)
             try:
-                response = yield from send({name: secret})
+                assert made is not None
+                response = yield from send(dict([made]))
             except httpx.TransportError as error:
                 problem, wait = f"no answer ({type(error).__name__})", None
             else:

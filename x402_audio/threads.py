@@ -1,0 +1,96 @@
+"""Threads for the blocking calls of an event loop: one more while all are busy, kept for the next call.
+
+The loop's own executor keeps books about each call, which cost as much as a short call itself. A call is never abandoned:
+a cancelled task feels its cancel when the call is over, and the process ends after it. Knows no flow and no money; it is
+imported with the first call, because it needs asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+THREADS_MAX: Final = 32
+"""More calls than this wait for each other."""
+
+
+class _Waiter(asyncio.Future[T]):
+    """What a call gives. No cancel ends it: the books must not be half known to whoever comes next."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        del msg
+        return False
+
+
+class _Crew:
+    """The threads of this process."""
+
+    def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Without any: in a forked child the threads stay behind in its parent."""
+        self._work: SimpleQueue[tuple[Callable[[], Any], _Waiter[Any]] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._members: list[threading.Thread] = []
+        self._open = 0
+
+    def call(self, function: Callable[[], T], waiter: _Waiter[T]) -> None:
+        with self._lock:
+            if self._open >= len(self._members) < THREADS_MAX:
+                member = threading.Thread(target=self._serve, name="x402-audio", daemon=True)
+                member.start()
+                self._members.append(member)
+            self._open += 1
+        self._work.put((function, waiter))
+
+    def finish(self) -> None:
+        """Let every call that was asked for end, and every thread after them."""
+        for _ in self._members:
+            self._work.put(None)
+        for each in self._members:
+            each.join()
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            self._do(*work)
+            del work  # what it was given may be secret, and the next call may be far
+
+    def _do(self, function: Callable[[], Any], waiter: _Waiter[Any]) -> None:
+        loop, result = waiter.get_loop(), None
+        failed: BaseException | None = None
+        try:
+            result = function()
+        except StopIteration:
+            failed = RuntimeError("a blocking call ended with StopIteration, which no waiter can be given")
+        except BaseException as error:
+            failed = error
+        del function
+        with self._lock:
+            self._open -= 1
+        with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+            if failed is None:
+                loop.call_soon_threadsafe(waiter.set_result, result)
+            else:
+                loop.call_soon_threadsafe(waiter.set_exception, failed)
+        del failed, result, waiter
+
+
+_crew: Final = _Crew()
+atexit.register(_crew.finish)
+os.register_at_fork(after_in_child=_crew.start_anew)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Run a blocking call in a thread and wait for its end, cancelled or not."""
+    waiter: _Waiter[T] = _Waiter(loop=asyncio.get_running_loop())
+    _crew.call(function, waiter)
+    return await waiter
