@@ -144,10 +144,11 @@ class Hold:
     evidence: str
     refunded: Usdc
     overcharged: Usdc
-    adopted: bool = False
     late_charge: bool = False
     counted_at: float | None = None
     """Since when the windows count it as spent: the moment it was settled or presumed, whichever came first."""
+    adopted: bool = False
+    """Whether `reserve` found it instead of making it: no column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,10 +411,11 @@ class Ledger(Protocol):
     def open_hold(self, wallet: str, purchase: str) -> Hold | None:
         """The purchase's live hold that was not delivered yet."""
 
-    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
+    def unanswered(self, wallet: str, purchase: str, *, wait: bool = True) -> Hold | None:
         """The purchase's hold that was not answered: live, or moved without an answer; of a name (`named:…`) any.
 
-        While it is live and unanswered `reserve` adopts it; it buys nothing beside what moved.
+        While it is live and unanswered `reserve` adopts it; it buys nothing beside what moved. wait: whether to wait for
+        somebody who is writing; else LedgerBusy at once.
         """
 
     def holds(

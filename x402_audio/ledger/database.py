@@ -41,7 +41,7 @@ BUSY_S: Final = 30
 TICK_S: Final = 1e-6
 """Ledger time moves on at least this much with every event, so that order is total."""
 
-_LAST_EVENT: Final = "SELECT seq, at FROM event ORDER BY seq DESC LIMIT 1"
+_LAST_EVENT: Final = "SELECT seq, at, wallet, hash FROM event ORDER BY seq DESC LIMIT 1"
 _HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
@@ -82,11 +82,10 @@ class Transaction(View):
     def __init__(self, connection: sqlite3.Connection, clock: Clock, random: Random) -> None:
         super().__init__(connection)
         self._random = random
-        self.events: list[Event] = []
+        self.events: list[Row] = []
         """What this transaction appended, in order."""
-        last = self.one(_LAST_EVENT)
-        self._seq: int = last[0] if last else 0
-        latest: float = last[1] if last else 0.0
+        self._seq, latest, wallet, head = self.one(_LAST_EVENT) or (0, 0.0, None, "")
+        self._heads: dict[str, str] = {} if wallet is None else {wallet.lower(): head}
         self.now = max(_sane(clock.now()), latest + TICK_S)
         """Ledger time of everything in this transaction, Unix seconds."""
 
@@ -113,12 +112,16 @@ class Transaction(View):
     ) -> None:
         """Append one event to the wallet's chain ('' for what concerns all)."""
         self._seq += 1
-        head = self.one(_HEAD, (wallet,))
-        previous = head[0] if head else ""
+        chain = wallet.lower()
+        previous = self._heads.get(chain)
+        if previous is None:
+            head = self.one(_HEAD, (wallet,))
+            previous = head[0] if head else ""
         words = (self._seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
-        row = (*words, previous, link(previous, canonical(*words)))
+        self._heads[chain] = link(previous, canonical(*words))
+        row = (*words, previous, self._heads[chain])
         self.run(_INSERT_EVENT, row)
-        self.events.append(event_from(row))
+        self.events.append(row)
 
 
 class Database:
@@ -167,8 +170,8 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
         for listener in tuple(self._listeners):
-            for event in tx.events:
-                listener(event)
+            for row in tx.events:
+                listener(event_from(row))
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Tell every event of this object's own transactions, after its commit; what is returned ends that."""
@@ -186,6 +189,17 @@ class Database:
             finally:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+
+    def glance(self, statement: str, values: Sequence[object] = (), *, wait: bool = True) -> Row | None:
+        """The first row of one statement, which is a consistent view by itself. Not waiting: LedgerBusy at once."""
+        with self._connected(wait=wait) as connection:
+            if not wait:
+                connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                return View(connection).one(statement, values)
+            finally:
+                if not wait:
+                    connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
 
     def backup(self, path: str) -> None:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
@@ -207,9 +221,11 @@ class Database:
                 connection.close()
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        if not self._lock.acquire(timeout=BUSY_S):
-            raise LedgerBusy("the ledger is busy: another thread has been writing for 30 s")
+    def _connected(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=BUSY_S if wait else 0):
+            raise LedgerBusy(
+                f"the ledger is busy: another thread is writing{f' for {BUSY_S} s' if wait else ''}"
+            )
         try:
             with spoken(self.path):
                 if self._connection is None:

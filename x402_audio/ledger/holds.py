@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from x402_audio.errors import (
     AlreadyResolved,
@@ -86,7 +87,10 @@ _STORE_HEADER: Final = (
 _HEADER: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
 _DROP_HEADER: Final = "DELETE FROM secret WHERE hold_id = ?"
 _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
-_WISHED: Final = frozenset(field.name for field in fields(Reserve)) & frozenset(HOLD_COLUMNS)
+_WISHED: Final = tuple(field.name for field in fields(Reserve) if field.name in HOLD_COLUMNS)
+_wished: Final = attrgetter(*_WISHED)
+_columns: Final = attrgetter(*HOLD_COLUMNS)
+_changing: Final = attrgetter(*CHANGING)
 _SAME: Final = (
     "kind", "network", "asset", "environment", "origin", "pay_to", "amount", "method", "resource", "body_digest",
     "job_id",
@@ -152,8 +156,7 @@ class HoldVerbs:
 
     def still_leaving(self, hold_id: str) -> None:
         """See `Ledger.still_leaving`."""
-        with self._database.reading() as view:
-            frozen = view.one(_BRAKE)
+        frozen = self._database.glance(_BRAKE)
         if frozen is None:
             return
         with self._database.transaction() as tx:
@@ -301,10 +304,9 @@ class HoldVerbs:
             row = view.one(_OPEN, (wallet, purchase))
         return hold_from(row) if row else None
 
-    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
+    def unanswered(self, wallet: str, purchase: str, *, wait: bool = True) -> Hold | None:
         """See `Ledger.unanswered`."""
-        with self._database.reading() as view:
-            row = view.one(_standing(purchase), (wallet, purchase))
+        row = self._database.glance(_standing(purchase), (wallet, purchase), wait=wait)
         return hold_from(row) if row else None
 
     def holds(
@@ -349,13 +351,10 @@ def settle_in(
     """Settle within a transaction that also does something else (a job becoming queued)."""
     _must_be(before, "reserved", "signed", "presumed")
     served = delivered and before.kind != "topup"  # paid, or a row that says so, is not yet a balance
-    known = replace(
-        before,
-        transaction=transaction or before.transaction,
-        charge_id=charge_id or before.charge_id,
-        delivered_at=before.delivered_at or (tx.now if served else None),
-    )
-    return _end(tx, before, "settled", evidence=evidence, known=known)
+    return _end(
+        tx, before, "settled", evidence=evidence, transaction=transaction or before.transaction,
+        charge_id=charge_id or before.charge_id, delivered_at=before.delivered_at or (tx.now if served else None),
+    )  # fmt: skip
 
 
 def _standing(purchase: str) -> str:
@@ -486,29 +485,29 @@ def _insert(
     tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room, approval: Approval | None
 ) -> Hold:
     hold = Hold(
-        **{name: getattr(wish, name) for name in _WISHED},
+        **dict(zip(_WISHED, _wished(wish), strict=True)),
         id=hold_id, state="signed" if wish.leaves else "reserved", sends=int(wish.leaves), created_at=tx.now,
         sent_at=tx.now if wish.leaves else None, delivered_at=None, resolved_at=None,
         transaction="", charge_id="", evidence="", refunded=Usdc(0), overcharged=Usdc(0),
     )  # fmt: skip
     lease_until = None if wish.lease_s is None else tx.now + wish.lease_s
-    row = {name: getattr(hold, name) for name in HOLD_COLUMNS}
-    tx.run(_INSERT, (*row.values(), lease_until, approvals.size_of(wish)))
+    values = _columns(hold)
+    tx.run(_INSERT, (*values, lease_until, approvals.size_of(wish)))
     spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
     concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(
-        hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, set=row, floor=int(wish.floor),
+        hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, set=dict(zip(HOLD_COLUMNS, values, strict=True)), floor=int(wish.floor),
         limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in concerned],
         size=wish.size, approval="" if approval is None else approval.id,
     )  # fmt: skip
     return hold
 
 
-def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, known: Hold | None = None) -> Hold:
-    """One hold resolved: counters, secret, pin. `known` carries what else the witness said."""
+def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, **said: Any) -> Hold:
+    """One hold resolved: counters, secret, pin. `said`: what else the witness said, by field."""
     counted = None if to == "void" else before.counted_at if before.counted_at is not None else tx.now
     after = replace(
-        known or before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted
+        before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted, **said
     )
     done = _change(tx, before, after, why=evidence)
     tx.run(_DROP_HEADER, (before.id,))
@@ -533,9 +532,8 @@ def _change(
     entry: Sequence[str] | None = None,
 ) -> Hold:
     """Write a hold's new row, its counters and its event; the event holds exactly what changed."""
-    changed: Mapping[str, object] = {
-        name: getattr(after, name) for name in CHANGING if getattr(after, name) != getattr(before, name)
-    }
+    both = zip(CHANGING, _changing(before), _changing(after), strict=True)
+    changed: Mapping[str, object] = {name: new for name, old, new in both if new != old}
     if changed:  # a column that is not named rewrites no index
         tx.run(update_by_id("hold", tuple(changed)), (*changed.values(), after.id))
     was, now = spending.facts_of(before), spending.facts_of(after, extra)

@@ -6,7 +6,6 @@ and never too little.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,7 @@ from math import floor
 from typing import Final, Literal
 
 from x402_audio.errors import LedgerError
-from x402_audio.ledger.book import LIVE, HoldState, Limit, Purse, Window
+from x402_audio.ledger.book import LIVE, PURSES, HoldKind, HoldState, Limit, Purse, Window
 from x402_audio.money import ZERO, Usdc
 
 Period = Literal["held", "ever", "month", "day", "hour"]
@@ -43,6 +42,7 @@ DEFAULTS: Final = tuple(
 )
 """What stands where nobody wrote a limit."""
 
+_WINDOWS: Final = frozenset({"hour", "day", "month", "ever"})
 _NAMES: Final = {(purse, window): name for name, (purse, window, _) in SETTINGS.items()}
 _SCOPES: Final = ("origin:", "payee:", "model:", "label:")
 
@@ -70,7 +70,35 @@ class Use:
 
     def spent(self, window: Window) -> int:
         """Settled and presumed in that window; windows of one payment or job have none."""
-        return {"hour": self.hour, "day": self.day, "month": self.month, "ever": self.ever}.get(window, 0)
+        return int(getattr(self, window)) if window in _WINDOWS else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """The limits that concern one payment. asks: the smallest amount above which the owner is asked."""
+
+    checked: tuple[Limit, ...]
+    asks: Limit | None
+    labels: frozenset[str]
+    """Labels that have a limit, whether or not it is this payment's."""
+
+
+@lru_cache(maxsize=256)
+def concerning(limits: tuple[Limit, ...], kind: HoldKind, scopes: tuple[str, ...]) -> Concern:
+    """What of all these limits, merged, concerns a payment of that kind and with these scopes. Raises as `merge`."""
+    merged = merge(limits)
+    mine = [limit for limit in merged if limit.scope in scopes and _looks_at(limit, PURSES[kind])]
+    asking = [limit for limit in mine if limit.window == "unasked"]
+    return Concern(
+        checked=tuple(limit for limit in mine if limit.window != "unasked"),
+        asks=min(asking, key=lambda one: one.amount, default=None),
+        labels=frozenset(limit.scope for limit in merged if limit.scope.startswith("label:")),
+    )
+
+
+def _looks_at(limit: Limit, purses: tuple[Purse, ...]) -> bool:
+    """A threshold for jobs holds for what leaves the wallet as a top-up, too."""
+    return limit.purse in purses or (limit.window == "unasked" and limit.purse == "jobs")
 
 
 def merge(limits: Iterable[Limit]) -> list[Limit]:
@@ -129,6 +157,7 @@ def name_of(limit: Limit) -> str:
     return f"{name}{scope} {limit.amount} ({limit.source})"
 
 
+@lru_cache(maxsize=64)
 def buckets_at(at: float) -> tuple[tuple[Period, int], ...]:
     """The counters that money spent at that moment goes into."""
     return (("ever", 0), ("month", month_start(at)), ("day", bucket("day", at)), ("hour", bucket("hour", at)))
@@ -181,12 +210,12 @@ def parts(facts: Facts, purse: Purse) -> Iterator[tuple[Period, int, int]]:
 
 def difference(before: Facts | None, after: Facts, purse: Purse) -> dict[tuple[Period, int], int]:
     """How the counters of a purse change when a hold goes from one state to the next."""
-    change: Counter[tuple[Period, int]] = Counter()
+    change: dict[tuple[Period, int], int] = {}
     for period, start, amount in parts(after, purse):
-        change[period, start] += amount
+        change[period, start] = change.get((period, start), 0) + amount
     if before is not None:
         for period, start, amount in parts(before, purse):
-            change[period, start] -= amount
+            change[period, start] = change.get((period, start), 0) - amount
     return {key: amount for key, amount in change.items() if amount}
 
 

@@ -25,7 +25,8 @@ EVENT_COLUMNS: Final = (
     "previous_hash",
     "hash",
 )
-_HOLD_MONEY: Final = ("amount", "refunded", "overcharged")
+_HOLD_MONEY: Final = tuple(map(HOLD_COLUMNS.index, ("amount", "refunded", "overcharged")))
+_LATE_CHARGE: Final = HOLD_COLUMNS.index("late_charge")
 _JOB_MONEY: Final = ("price", "missing")
 
 
@@ -56,11 +57,12 @@ SELECT_EVENT: Final = select(EVENT_COLUMNS, "event")
 
 
 def hold_from(row: tuple[Any, ...], *, adopted: bool = False) -> Hold:
-    values = dict(zip(HOLD_COLUMNS, row, strict=True))
-    for name in _HOLD_MONEY:
-        values[name] = Usdc(values[name])
-    values["late_charge"] = bool(values["late_charge"])
-    return Hold(**values, adopted=adopted)
+    values = list(row)
+    for at in _HOLD_MONEY:
+        values[at] = Usdc(values[at])
+    values[_LATE_CHARGE] = bool(values[_LATE_CHARGE])
+    values.append(adopted)
+    return Hold(*values)
 
 
 def job_from(row: tuple[Any, ...]) -> JobRecord:

@@ -18,7 +18,7 @@ from x402_audio.ledger.limits import Facts, Period, Use
 from x402_audio.money import Usdc
 
 _OWN_LIMITS: Final = 'SELECT purse, scope, "window", amount FROM spending_limit'
-_TRACKED: Final = "SELECT scope FROM tracked WHERE scope IN (?, ?, ?, ?, ?)"
+_TRACKED: Final = "SELECT scope FROM tracked"
 _IS_TRACKED: Final = "SELECT 1 FROM tracked WHERE scope = ?"
 _TRACK: Final = "INSERT INTO tracked VALUES (?)"
 _ADD: Final = (
@@ -73,40 +73,31 @@ class Room:
 
 def effective(tx: View, given: Sequence[Limit]) -> list[Limit]:
     """The given limits merged with the ledger's own."""
-    own = (Limit(row[0], row[2], Usdc(row[3]), row[1], "ledger") for row in tx.all(_OWN_LIMITS))
-    return rules.merge([*given, *own])
+    return rules.merge([*given, *_own(tx)])
+
+
+def _own(tx: View) -> list[Limit]:
+    return [Limit(row[0], row[2], Usdc(row[3]), row[1], "ledger") for row in tx.all(_OWN_LIMITS)]
 
 
 def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
     """Every limit that concerns the wish has room for it. Raises BudgetExceeded, or PaymentRefused by label."""
-    merged = effective(tx, given)
-    labels = {limit.scope for limit in merged if limit.scope.startswith("label:")}
-    if labels and f"label:{wish.label}" not in labels:
+    scopes = rules.scopes_of(origin=wish.origin, pay_to=wish.pay_to, model=wish.model, label=wish.label)
+    concern = rules.concerning((*given, *_own(tx)), wish.kind, scopes)
+    if concern.labels and f"label:{wish.label}" not in concern.labels:
         raise PaymentRefused(f"the label {wish.label!r} has no limit, and labels are limited here",
                              next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
-    purses = PURSES[wish.kind]
-    scopes = rules.scopes_of(origin=wish.origin, pay_to=wish.pay_to, model=wish.model, label=wish.label)
-    mine = [limit for limit in merged if limit.scope in scopes and _looks_at(limit, purses)]
-    asks = min(
-        (limit for limit in mine if limit.window == "unasked"), key=lambda one: one.amount, default=None
-    )
-    concerned = tuple(limit for limit in mine if limit.window != "unasked")
-    for scope in {limit.scope for limit in concerned} - {"all"}:
+    for scope in {limit.scope for limit in concern.checked} - {"all"}:
         track(tx, scope)
-    used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concerned}}
-    for limit in concerned:
-        _check(tx, limit, wish, used[limit.purse, limit.scope])
-    after = [(limit, _in_use(limit, used[limit.purse, limit.scope]) + wish.amount) for limit in concerned]
-    return Room(concerned, tracked(tx, scopes), asks, tuple(one for one in after if _nearly_used(*one)))
-
-
-def _looks_at(limit: Limit, purses: Sequence[Purse]) -> bool:
-    """A threshold for jobs holds for what leaves the wallet as a top-up, too."""
-    return limit.purse in purses or (limit.window == "unasked" and limit.purse == "jobs")
-
-
-def _in_use(limit: Limit, used: Use) -> int:
-    return used.spent(limit.window) + used.held
+    used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concern.checked}}
+    nearly = []
+    for limit in concern.checked:
+        use = used[limit.purse, limit.scope]
+        _check(tx, limit, wish, use)
+        after = use.spent(limit.window) + use.held + int(wish.amount)
+        if _nearly_used(limit, after):
+            nearly.append((limit, after))
+    return Room(concern.checked, tracked(tx, scopes), concern.asks, tuple(nearly))
 
 
 def _nearly_used(limit: Limit, used: int) -> bool:
@@ -161,8 +152,7 @@ def oldest_return(tx: Transaction, limit: Limit, missing: int) -> float | None:
 
 def tracked(tx: Transaction, scopes: Sequence[str]) -> tuple[str, ...]:
     """Those of a hold's scopes that have counters."""
-    padded = (*scopes, *[""] * (5 - len(scopes)))
-    return tuple(sorted(row[0] for row in tx.all(_TRACKED, padded)))
+    return tuple(sorted({row[0] for row in tx.all(_TRACKED)}.intersection(scopes)))
 
 
 def track(tx: Transaction, scope: str) -> None:
@@ -205,7 +195,7 @@ def count(tx: Transaction, kind: HoldKind, scopes: Sequence[str], before: Facts 
 
 def facts_of(hold: Hold, overcharges: tuple[tuple[float, int], ...] = ()) -> Facts:
     """A hold as the counters see it. `overcharges` are those not counted yet."""
-    return Facts(hold.state, hold.amount, hold.counted_at, hold.refunded, overcharges)
+    return Facts(hold.state, int(hold.amount), hold.counted_at, int(hold.refunded), overcharges)
 
 
 def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
@@ -215,7 +205,7 @@ def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
     elif limit.window == "job":
         row = tx.one(_JOB_TOTAL, (wish.job_id,)) if wish.job_id is not None else None
         spent, held = (row[0] if row else 0), 0
-    missing = spent + held + wish.amount - limit.amount
+    missing = spent + held + int(wish.amount) - int(limit.amount)
     if missing <= 0:
         return
     back = oldest_return(tx, limit, missing)

@@ -304,7 +304,7 @@ class X402Auth(httpx.Auth):
 
     def _opened(self, request: httpx.Request, identity: str, digest: str) -> Flow[Hold | None]:
         """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
-        opened = yield from self._payer.books(partial(self._ledger.unanswered, self._payer.wallet, identity))
+        opened = yield from self._payer.standing(identity)
         if opened is None:
             return None
         answered = opened.delivered_at is not None

@@ -13,7 +13,7 @@ from functools import partial
 
 import httpx
 
-from x402_audio.flow import Flow, call
+from x402_audio.flow import Flow
 from x402_audio.ledger.book import LIVE, Hold, Limit
 from x402_audio.payment.pay import Payer, Purchase, any_answer, unsettled
 from x402_audio.payment.policy import PaymentPolicy
@@ -57,7 +57,7 @@ def buy_direct(
     )  # fmt: skip
     slot = yield from session.take_slot()
     try:
-        opened = yield from call(lambda: payer.ledger.unanswered(payer.wallet, identity))
+        opened = yield from payer.standing(identity)
         if opened is not None and opened.state not in LIVE and not payer.owed(opened):
             raise unsettled(opened, "it was paid and not answered, and is too old to be shown again")
         hold, made = (yield from payer.still_fit(opened)), None
