@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 import httpx
 
@@ -14,6 +15,7 @@ def origin_of(url: httpx.URL) -> str:
     return f"{url.scheme}://{host}" + (f":{url.port}" if url.port is not None else "")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Literal 127.0.0.0/8 or ::1; a name never counts."""
     try:

@@ -166,7 +166,7 @@ class Payer:
     def read_demand(self, response: httpx.Response) -> PaymentRequired:
         """The terms of a 402 over a channel and at a time that may be paid. Raises before anything is reserved."""
         check_channel(response.request.url)
-        terms = read_payment_required(dict(response.headers), response.content)
+        terms = read_payment_required(response.headers, response.content)
         check_clock(response.headers.get("date"), self._clock.now())
         return terms
 
@@ -446,7 +446,7 @@ class Payer:
 
 def proof_in(hold: Hold, response: httpx.Response) -> str | None:
     """The transaction a settlement response names, "" when it names none; None unless it speaks of this very payment."""
-    said = read_settlement(dict(response.headers))
+    said = read_settlement(response.headers)
     if said is None or not said.success:
         return None
     network = network_named(said.network)
@@ -486,13 +486,12 @@ def rejected(hold: Hold, response: httpx.Response) -> PaymentRejected:
 
 def _said_why(response: httpx.Response) -> str | None:
     """Why the seller declined: from its result header, else from the terms that a 402 carries again."""
-    headers = dict(response.headers)
-    settlement = read_settlement(headers)
+    settlement = read_settlement(response.headers)
     if settlement is not None and settlement.error_reason:
         return settlement.error_reason
     if response.status_code != 402:
         return None
     try:
-        return read_payment_required(headers, response.content).error
+        return read_payment_required(response.headers, response.content).error
     except ProtocolError:
         return None

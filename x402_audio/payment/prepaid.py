@@ -324,7 +324,7 @@ def _credited(account: Account, hold: Hold, response: httpx.Response) -> str | N
     """The transaction (or "") of a 200 that speaks of this wallet's credit; None for any other page on the way."""
     if response.status_code != 200:
         return None
-    if read_settlement(dict(response.headers)) is not None:
+    if read_settlement(response.headers) is not None:
         return proof_in(hold, response)
     return "" if account.seller.read_topped_up(answer_of(response), account.wallet) else None
 

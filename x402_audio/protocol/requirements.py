@@ -82,7 +82,9 @@ def printable(text: object, most: int = SELLER_TEXT_MAX) -> str:
 
     Runs as long as a signature, key or token are masked: a seller may echo what we sent it.
     """
-    line = "".join(c for c in str(text)[: 4 * most] if c.isprintable())
+    line = str(text)[: 4 * most]
+    if not line.isprintable():
+        line = "".join(c for c in line if c.isprintable())
     return _TOKEN.sub("[...]", line)[:most]
 
 
