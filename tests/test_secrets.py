@@ -11,7 +11,6 @@ import base64
 import json
 import logging
 import os
-import sqlite3
 import subprocess
 import sys
 import warnings
@@ -26,6 +25,7 @@ import httpcore
 import httpx
 import pytest
 
+from tests.books import asked
 from tests.payment.till import MUSIC, TOP_UP_LIMITS, Buyer, Porter, Till, WaitingClock, WaitingLoop
 from x402_audio.client import AudioClient
 from x402_audio.clock import system_random
@@ -231,18 +231,18 @@ def test_a_draw_by_auth_shows_in_no_error_log_or_file(open_till: Open, ear: Ear,
 
 
 def assert_only_in_the_secret_table(ledger: Path, sieve: Sieve, *, live: bool) -> None:
-    """The ledger's file holds a secret only as a row of that table; without the rows, nowhere, free pages included."""
-    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as view:
-        rows = [bytes(row[0]) for row in view.execute("SELECT bytes FROM secret")]
-    view.close()
+    """The ledger's file and its log hold a secret only as a row of that table; without the rows, nowhere, free pages included."""
+    rows = [bytes(row[0]) for row in asked(ledger, "SELECT bytes FROM secret")]
     assert bool(rows) == live
     assert bool(sieve.found(*rows)) == live
     for path in sorted(ledger.parent.iterdir()):
         assert path.stat().st_mode & 0o077 == 0
         left = path.read_bytes()
         for form in sieve.forms:  # as often as a row holds it, and no more: the rows are where it is
-            allowed = sum(form.encode() in row for row in rows) if path == ledger else 0
-            assert left.count(form.encode()) <= allowed, path.name
+            held = sum(form.encode() in row for row in rows)
+            if held and path.name == f"{ledger.name}-wal":
+                continue  # every version of the row's page until it is taken up
+            assert left.count(form.encode()) <= (held if path == ledger else 0), path.name
 
 
 @pytest.mark.parametrize("mode", ["direct-v1", "direct-v2"])

@@ -51,6 +51,10 @@ def _ours(target: Path, settings: Settings) -> Iterator[str]:
             yield "in the state folder"
         if place.parent == ledger.parent and (name == books or name.startswith((f"{books}-", f"{books}."))):
             yield "a file of the ledger"
+        if _is_one(
+            place, ledger
+        ):  # never opened here: closing it would end the locks of the books that are open
+            yield "the ledger"
         if name in _SETTINGS_NAMES:
             yield "a settings file"
         for what, ours in single.items():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.books import MAKE, books
 from tests.cli.conftest import BUY, PROMPT, CommandLine, Ended, Shop
 
 OpenShop = Callable[..., Shop]
@@ -137,9 +137,8 @@ def test_a_file_that_is_no_ledger_of_ours_is_refused_unpaid_and_unchanged(
     elif kind == "folder":
         path.mkdir()
     else:
-        with sqlite3.connect(path) as other:
+        with books(path, MAKE) as other:
             other.execute("CREATE TABLE notes (line)")
-        other.close()
     path.chmod(0o666 if kind == "open to others" else 0o700 if kind == "folder" else 0o600)
     before = path.read_bytes() if path.is_file() else b""
     refused(cli("--ledger", "foreign.db", *BUY), 2, "foreign.db")

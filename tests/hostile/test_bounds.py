@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.books import MAKE, books
 from tests.hostile.crook import open_crook, open_victim, sound
 from tests.hostile.readers import check_error
 from tests.jobs.stage import WaitingClock
@@ -262,23 +262,21 @@ def _folder(path: Path) -> None:
 
 
 def _foreign(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with books(path, MAKE) as db:
         db.execute("CREATE TABLE rate (id INTEGER, name TEXT)")
         db.execute("CREATE TABLE slot (x)")
         db.execute("CREATE VIEW failure AS SELECT 1 AS wallet, 2 AS at")
-    db.close()
 
 
 def _words_for_numbers(path: Path) -> None:
     clock = WaitingClock()
     Rates(str(path).removesuffix(".rates"), clock).slot("w", 5, 60)
-    with sqlite3.connect(path) as db:
+    with books(path) as db:
         for wallet in ("w", "account", "open"):
             db.execute("INSERT INTO rate VALUES (?, 'queue', 'soon', 'never')", (wallet,))
         db.execute("UPDATE slot SET lease_until = 'later', owner = 7")
         db.execute("INSERT INTO slot SELECT token || 'x', 'w', x'ff', 'later' FROM slot")
         db.executemany("INSERT INTO failure VALUES ('w', ?)", [(f"at {n}",) for n in range(12)])
-    db.close()
 
 
 STRANGE: dict[str, Callable[[Path], None]] = {

@@ -31,10 +31,12 @@ from tests.payment.stranger import open_stranger
 from tests.payment.till import KEY, MUSIC, PRICE, SECRET_HEADERS, WALLET, Till
 from x402_audio import errors
 from x402_audio.cli import main
+from x402_audio.clock import SystemClock, system_random
 from x402_audio.errors import (
     BudgetExceeded,
     InsufficientBalance,
     JobFailed,
+    LedgerError,
     NoAcceptableRequirement,
     PaymentRefused,
     PaymentRejected,
@@ -43,6 +45,7 @@ from x402_audio.errors import (
     X402AudioError,
 )
 from x402_audio.jsontext import Json
+from x402_audio.ledger import database
 from x402_audio.ledger.book import Limit
 from x402_audio.ledger.database import wal_is_safe
 from x402_audio.money import Usdc
@@ -502,9 +505,9 @@ def test_lesson_8_the_users_own_transport_stays(open_till: OpenTill) -> None:
 
 
 # --- 9: SQLite
-def test_lesson_9_wal_is_used_only_where_it_is_mended(tmp_path: Path) -> None:
-    import sqlite3
-
+def test_lesson_9_wal_is_used_only_where_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raced = [(3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 50, 6), (3, 51, 0), (3, 51, 2)]
     assert not any(map(wal_is_safe, raced)) and all(
         map(wal_is_safe, [(3, 44, 6), (3, 50, 7), (3, 51, 3), (3, 52, 0)])
@@ -512,7 +515,13 @@ def test_lesson_9_wal_is_used_only_where_it_is_mended(tmp_path: Path) -> None:
     with sold_by_a_crook(tmp_path) as (_, victim):
         victim.generate()
         beside = {path.name for path in (tmp_path / "state").iterdir()}
-        assert wal_is_safe(sqlite3.sqlite_version_info[:3]) or not {"ledger.db-wal", "ledger.db-shm"} & beside
+        assert {"ledger.db-wal", "ledger.db-shm"} <= beside
+    for version in raced:
+        monkeypatch.setattr("apsw.sqlite_lib_version", lambda version=version: "{}.{}.{}".format(*version))
+        with pytest.raises(LedgerError, match="can lose a committed payment"):
+            database.Database(
+                tmp_path / "state" / "ledger.db", clock=SystemClock(), random=system_random, create=False
+            )
 
 
 # --- 10: a stranger's clone

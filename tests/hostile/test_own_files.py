@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.books import MAKE, books
 from tests.hostile.books_and_nodes import keystore_seeds
 from tests.hostile.crook import MODEL, Crook, Victim, open_crook, open_victim, reply
 from x402_audio.cli import main
@@ -75,7 +74,7 @@ def shop(house: Path) -> Iterator[tuple[Crook, Victim]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_ours_is_no_place_for_an_output(kind: str, house: Path) -> None:
-    with closing(sqlite3.connect(house / "copies" / "old-books")) as copy:
+    with books(house / "copies" / "old-books", MAKE) as copy:
         copy.execute("CREATE TABLE hold (id)")
     with pytest.raises(ConfigurationError, match="nothing is written there"):
         check_not_ours(house / kind, settings_in(house))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.books import books
 from tests.hostile.readers import BUILT_IN, NOW, TARGETS, Target, answer, demand, offer
 from tests.ledger.desk import SteppedClock, counted_random, limit, wish
 from x402_audio.errors import SignerError, X402AudioError
@@ -406,10 +406,11 @@ def test_an_event_that_makes_no_sense_is_a_finding_and_no_crash(data: str, tmp_p
     ledger = SqliteLedger(tmp_path / "ledger.db", clock=SteppedClock(), random=counted_random())
     ledger.reserve(wish(), [])
     ledger.set_limit(limit("wallet", "day", 900))
-    with closing(sqlite3.connect(ledger.path)) as other, other:
+    with books(ledger.path) as other:
         for (name,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             other.execute(f"DROP TRIGGER {name}")
-        assert other.execute("UPDATE event SET data = ?", (data,)).rowcount > 1
+        other.execute("UPDATE event SET data = ?", (data,))
+        assert other.changes() > 1
     assert any(found.invariant == "events" for found in ledger.verify())
     ledger.close()
 

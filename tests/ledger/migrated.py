@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.books import books
 from x402_audio.ledger import schema
 
 NOW = schema.SCHEMA_VERSION
@@ -34,7 +34,6 @@ def old_ledger(path: Path) -> Path:
     """A ledger as version 0.1.0 wrote it."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(0o600)
-    with sqlite3.connect(path) as connection:
-        connection.executescript((Path(__file__).parent.parent / "data" / "ledger-v1.sql").read_text())
-    connection.close()
+    with books(path) as connection:
+        connection.execute((Path(__file__).parent.parent / "data" / "ledger-v1.sql").read_text())
     return path

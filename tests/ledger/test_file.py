@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
+import apsw
 import pytest
 
+from tests.books import MAKE, asked, books
 from tests.ledger.desk import (
     ORIGIN,
     WALLET,
@@ -109,20 +109,17 @@ def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: by
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as other:
+    with books(path, MAKE) as other:
         other.execute("CREATE TABLE hold (id)")
-    other.close()
     path.chmod(0o600)
     assert "not a ledger" in str(refused(path))
 
 
 def test_a_ledger_of_a_newer_version_is_refused(ledger: SqliteLedger, path: Path) -> None:
-    with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 99")
+    ledger.close()
+    asked(path, "PRAGMA user_version = 99")
     assert "newer" in str(refused(path))
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
-    other.close()
+    asked(path, f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
 
 
 def test_a_truncated_ledger_is_refused(tmp_path: Path) -> None:
@@ -179,22 +176,34 @@ def test_write_ahead_logging_only_where_sqlite_has_the_mend(
     assert database.wal_is_safe(version) is safe
 
 
-@pytest.mark.parametrize("safe", [True, False])
-def test_the_journal_fits_this_sqlite_and_every_commit_is_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+def test_a_sqlite_without_the_mend_keeps_no_books(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "wal_is_safe", lambda _: True)
-    made = open_ledger(tmp_path / "ledger.db")
-    pay(made, wish())
-    made.close()
-    monkeypatch.setattr(database, "wal_is_safe", lambda _: safe)
+    """As an apsw has that was built on a system's own SQLite."""
+    ledger.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("apsw.sqlite_lib_version", lambda: "3.51.2")
+        for one in (path, path.with_name("new.db")):
+            refusal = refused(one)
+            assert "SQLite 3.51.2" in str(refusal) and "pip install" in refusal.next_step
+    assert not path.with_name("new.db").exists()
+
+
+@pytest.mark.parametrize("mode", ["wal", "truncate"])
+def test_every_commit_is_synced_whole_and_secrets_are_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """TRUNCATE only where the disk has no memory to share."""
+    monkeypatch.setattr(database, "shares_memory", lambda _: mode == "wal")
     ledger = open_ledger(tmp_path / "ledger.db")
     pay(ledger, wish())
     connection = ledger._database._connection
     assert connection is not None
-    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous",
-                "foreign_keys", "secure_delete")]  # fmt: skip
-    assert settings == ["wal" if safe else "truncate", 2, 1, 1]
+    settings = [
+        connection.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+    ]
+    assert settings == [mode, 2, 1, 1]
+    assert ledger.journal == mode.upper()
     assert ledger.verify() == []
 
 
@@ -205,19 +214,20 @@ def test_opening_writes_nothing_and_reads_little(
     ledger.close()
     before = path.read_bytes(), path.stat().st_mtime_ns
     said: list[str] = []
-    real = sqlite3.connect
 
-    def listening(name: str, **options: Any) -> sqlite3.Connection:
-        connection: sqlite3.Connection = real(name, **options)
-        connection.set_trace_callback(said.append)
+    def listening(name: str, flags: int) -> apsw.Connection:
+        connection = real(name, flags=flags)
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"].lstrip().upper()))
         return connection
 
+    real = apsw.Connection
     with monkeypatch.context() as patch:
-        patch.setattr("sqlite3.connect", listening)
+        patch.setattr("apsw.Connection", listening)
         open_ledger(path).close()
+    assert said
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
-    assert len([one for one in said if not one.lstrip().startswith("PRAGMA")]) <= 3
-    assert not [one for one in said if one.lstrip().startswith(("BEGIN", "INSERT", "UPDATE", "CREATE"))]
+    assert len([one for one in said if not one.startswith("PRAGMA")]) <= 3
+    assert not [one for one in said if one.startswith(("BEGIN", "INSERT", "UPDATE", "CREATE"))]
 
 
 def test_a_ledger_that_stays_locked_is_busy_not_broken(
@@ -225,12 +235,10 @@ def test_a_ledger_that_stays_locked_is_busy_not_broken(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.05)
     ledger.close()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerBusy):
-        ledger.reserve(wish(), [])
-    other.execute("ROLLBACK")
-    other.close()
+    with books(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerBusy):
+            ledger.reserve(wish(), [])
     assert ledger.reserve(wish(), []).state == "reserved"
 
 
@@ -372,9 +380,9 @@ def test_no_statement_of_a_payment_reads_the_whole_past(ledger: SqliteLedger) ->
 
 
 def test_what_is_open_is_found_without_reading_what_is_over(ledger: SqliteLedger) -> None:
-    connection, asked = ledger._database._connection, list[str]()
+    connection, said = ledger._database._connection, list[str]()
     assert connection is not None
-    connection.set_trace_callback(asked.append)
+    connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"]))
     ledger.holds(wallet=WALLET, states=("reserved", "signed"), kind="credit")
     ledger.holds(states=("presumed",))
     ledger.holds(job_id="jingle", states=("settled",))
@@ -383,10 +391,13 @@ def test_what_is_open_is_found_without_reading_what_is_over(ledger: SqliteLedger
     ledger.waiting(WALLET)
     ledger.similar_open_job("digest", WALLET, 60)
     ledger.events(wallet=WALLET, subject=f"reading:{ORIGIN}")
-    connection.set_trace_callback(None)
-    selects = [text for text in asked if text.startswith("SELECT") and "seq DESC" not in text]
+    connection.trace_v2(0)
+    selects = [text for text in said if text.startswith("SELECT") and "seq DESC" not in text]
     assert len(selects) == 8
-    plans = [[step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}")] for text in selects]
+    plans = [
+        [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}", [None] * text.count("?"))]
+        for text in selects
+    ]
     whole = re.compile(
         r"SCAN (hold|job|event)( USING (COVERING )?INDEX (?!hold_open_purchase|hold_doubtful|job_unfinished).*)?$"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -13,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.books import asked, books
 from tests.ledger.desk import SteppedClock, pay, wish
 from tests.ledger.migrated import LATER, NOW, STEPS, as_version, old_ledger
 from x402_audio.clock import system_random
 from x402_audio.errors import ApprovalWanted, LedgerError
 from x402_audio.ledger import migration, schema
 from x402_audio.ledger.migration import statements
+from x402_audio.ledger.place import COMPANIONS
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 
@@ -71,18 +72,13 @@ def open_ledger(path: Path) -> SqliteLedger:
     return SqliteLedger(path, clock=SteppedClock(), random=system_random, create=False)
 
 
-def asked(path: Path, statement: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(statement).fetchall()
-
-
 def version_of(path: Path) -> object:
     return asked(path, "PRAGMA user_version")[0][0]
 
 
 def beside(path: Path) -> set[str]:
     """Copies and drafts beside a ledger."""
-    return {one.name.removeprefix(path.name) for one in path.parent.iterdir()} - {"", "-journal"}
+    return {one.name.removeprefix(path.name) for one in path.parent.iterdir()} - {"", *COMPANIONS}
 
 
 def test_a_ledger_of_version_1_is_read_as_its_own_program_left_it(path: Path) -> None:
@@ -97,8 +93,8 @@ def test_a_ledger_of_version_1_is_read_as_its_own_program_left_it(path: Path) ->
 
 def test_version_1_on_paper_is_what_the_released_program_wrote(path: Path) -> None:
     shape = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
-    with closing(sqlite3.connect(":memory:")) as made:
-        made.executescript(schema.TABLES)
+    with books(":memory:") as made:
+        made.execute(schema.TABLES)
         assert made.execute(shape).fetchall() == asked(path, shape)
 
 
@@ -119,13 +115,13 @@ def test_an_old_ledger_comes_forward_with_everything_that_was_in_it(
 
 
 def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(f"BEGIN; {schema.MIGRATIONS[2]} PRAGMA user_version = 2;")
+    with books(path) as connection:
+        connection.execute(f"BEGIN; {schema.MIGRATIONS[2]} PRAGMA user_version = 2;")
         connection.execute(
             "INSERT INTO sized SELECT id, origin, model, '60 s' FROM hold WHERE kind = 'direct' AND state = 'settled'"
         )
         kept = connection.execute("SELECT hold_id, size FROM sized ORDER BY hold_id").fetchall()
-        connection.commit()
+        connection.execute("COMMIT")
     assert kept
     with closing(open_ledger(path)) as ledger:
         paid = ledger.hold(str(kept[0][0]))
@@ -241,7 +237,7 @@ def test_a_program_that_had_it_open_notices_and_neither_spends_nor_reads(
 def test_the_steps_wait_for_a_transaction_that_is_running(
     path: Path, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with books(path) as other:
         other.execute("BEGIN IMMEDIATE")
         newer = program(path, NOW)
         other.execute("INSERT INTO fact VALUES ('late', 'still there', 0)")
@@ -272,7 +268,7 @@ def test_an_old_copy_put_over_an_open_ledger_is_noticed(path: Path, monkeypatch:
     as_version(NOW, monkeypatch)
     with closing(open_ledger(path)) as ledger:
         path.write_bytes(kept)
-        with pytest.raises(LedgerError, match="became schema 1"):
+        with pytest.raises(LedgerError, match="was replaced while this program had it open"):
             ledger.reserve(wish(), [])
 
 

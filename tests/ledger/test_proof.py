@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
+from tests.books import asked, books
 from tests.ledger.desk import (
     DOLLAR,
     NOON,
@@ -61,14 +62,14 @@ def busy_ledger(path: Path, clock: SteppedClock) -> SqliteLedger:
 
 
 def tamper(path: Path, *statements: str) -> None:
-    with sqlite3.connect(path) as other:
+    with books(path) as other:
         for name, kind in other.execute(
             "SELECT name, type FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():
             other.execute(f"DROP {kind} {name}")
         for statement in statements:
-            assert other.execute(statement).rowcount, statement
-    other.close()
+            other.execute(statement)
+            assert other.changes(), statement
 
 
 @pytest.mark.parametrize(
@@ -123,10 +124,8 @@ def test_any_row_changed_from_outside_is_found(path: Path, clock: SteppedClock, 
 def test_a_damaged_page_is_found(path: Path, clock: SteppedClock) -> None:
     ledger = busy_ledger(path, clock)
     ledger.close()
-    with sqlite3.connect(path) as other:
-        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = 'hold_job'").fetchone()
-        (size,) = other.execute("PRAGMA page_size").fetchone()
-    other.close()
+    ((page,),) = asked(path, "SELECT rootpage FROM sqlite_master WHERE name = 'hold_job'")
+    ((size,),) = asked(path, "PRAGMA page_size")
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\0" * size)
@@ -135,12 +134,11 @@ def test_a_damaged_page_is_found(path: Path, clock: SteppedClock) -> None:
 
 def test_the_store_itself_refuses_to_change_what_was_committed(ledger: SqliteLedger, path: Path) -> None:
     pay(ledger, wish())
-    other = sqlite3.connect(path)
-    for statement in ("UPDATE hold SET amount = 1", "UPDATE hold SET nonce = 'x'", "DELETE FROM hold", "DELETE FROM event",
-                      "UPDATE event SET why = 'x'"):  # fmt: skip
-        with pytest.raises(sqlite3.IntegrityError):
-            other.execute(statement)
-    other.close()
+    with books(path) as other:
+        for statement in ("UPDATE hold SET amount = 1", "UPDATE hold SET nonce = 'x'", "DELETE FROM hold", "DELETE FROM event",
+                          "UPDATE event SET why = 'x'"):  # fmt: skip
+            with pytest.raises(apsw.ConstraintError):
+                other.execute(statement)
 
 
 def test_every_wallet_has_a_chain_and_heads_move_with_it(ledger: SqliteLedger) -> None:

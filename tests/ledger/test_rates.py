@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.books import books
 from tests.ledger.desk import ORIGIN, WALLET, SteppedClock, counted_random
 from x402_audio.ledger.rates import Rates
 
@@ -95,12 +95,11 @@ def test_a_broken_file_is_made_again(rates: Rates) -> None:
 def test_a_busy_file_means_a_short_wait_and_no_error(rates: Rates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("x402_audio.ledger.rates.BUSY_S", 0.01)
     rates.take(WALLET, ORIGIN, 60, 1)
-    other = sqlite3.connect(rates.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert rates.take(WALLET, ORIGIN, 60, 1) == 1.0
-    assert rates.slot(WALLET) is None
-    rates.release("token")
-    rates.note_error(WALLET)
-    rates.push_back(WALLET, ORIGIN, 9)
-    assert rates.error_budget_wait(WALLET) == 1.0
-    other.close()
+    with books(rates.path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert rates.take(WALLET, ORIGIN, 60, 1) == 1.0
+        assert rates.slot(WALLET) is None
+        rates.release("token")
+        rates.note_error(WALLET)
+        rates.push_back(WALLET, ORIGIN, 9)
+        assert rates.error_budget_wait(WALLET) == 1.0

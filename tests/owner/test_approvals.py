@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import books
 from tests.ledger.desk import (
     OTHER_SELLER,
     SteppedClock,
@@ -54,8 +54,7 @@ def state(ledger: SqliteLedger) -> list[str]:
 
 def rows(path: Path, statement: str) -> list[Any]:
     """The first column, read past the ledger."""
-    with closing(sqlite3.connect(path)) as other:
-        return [row[0] for row in other.execute(statement)]
+    return [row[0] for row in books.asked(path, statement)]
 
 
 def test_at_the_threshold_nobody_is_asked_and_above_it_nothing_is_reserved(ledger: SqliteLedger) -> None:

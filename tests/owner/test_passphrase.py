@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.books import asked
 from tests.cli.conftest import CommandLine
 from tests.ledger.desk import SteppedClock
 from tests.owner.screen import Owner
@@ -114,19 +115,14 @@ def test_many_who_try_at_once_have_no_more_tries(path: Path, ledger: SqliteLedge
 
 
 def test_the_proof_finds_a_hash_that_was_put_in_by_another_tool(ledger: SqliteLedger, path: Path) -> None:
-    import sqlite3
-
     ledger.set_passphrase(Secret(WORDS))
-    with sqlite3.connect(path) as other:
-        (kept,) = other.execute("SELECT passphrase_hash FROM owner").fetchone()
-        other.execute("UPDATE owner SET passphrase_hash = 'mine'")
+    ((kept,),) = asked(path, "SELECT passphrase_hash FROM owner")
+    asked(path, "UPDATE owner SET passphrase_hash = 'mine'")
     assert [one.subject for one in ledger.verify()] == ["owner:1"]
     with pytest.raises(Exception, match="cannot be read") as unreadable:
         ledger.check_passphrase(Secret(WORDS))
     assert WORDS not in shown(unreadable.value)
-    with sqlite3.connect(path) as other:
-        other.execute("UPDATE owner SET passphrase_hash = ?", (kept,))
-    other.close()
+    asked(path, "UPDATE owner SET passphrase_hash = ?", (kept,))
 
 
 def shown(error: BaseException) -> str:

@@ -5,10 +5,11 @@ It reads the ledger's tables with its own statements, never through the ledger's
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import apsw
 
 from tests.simulation.promises import RULES
 from tests.simulation.truth import Truth
@@ -57,11 +58,15 @@ class Case:
 
     def __post_init__(self) -> None:
         self.truth = Truth(self.world.door, self.world.timeline, self.wallet)
-        self.books = sqlite3.connect(f"file:{self.world.ledger_path}?mode=ro", uri=True, isolation_level=None)
+        self.open_books()
         plan = self.world.plan
         self.most_an_hour = int(Usdc.parse_usd(plan.max_per_hour))
         self.most_top_up = int(Usdc.parse_usd(plan.max_top_up))
         self.most_top_ups_a_day = int(Usdc.parse_usd(plan.max_top_up_day))
+
+    def open_books(self) -> None:
+        """Read the books as they lie there now."""
+        self.books = apsw.Connection(str(self.world.ledger_path), flags=apsw.SQLITE_OPEN_READONLY)
 
     def demand(self, rule: str, holds: object, text: str = "") -> bool:
         """Look at a rule; what does not hold is a violation that names it."""
@@ -80,4 +85,4 @@ class Case:
         return dict(zip(HOLD_COLUMNS, found[0], strict=True)) if found else None
 
     def all(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        return self.books.execute(statement, values).fetchall()
+        return self.books.execute(statement, cast(Any, values)).fetchall()

@@ -1,18 +1,19 @@
 """A downloads folder that forgets what was not synced, beneath the very calls `jobs/download.py` makes.
 
 The files are real; what a power cut would leave of them is kept beside: contents as of the last fsync of the file,
-names as of the last fsync of the folder. The ledger's own file is real SQLite, and a cut returns it to the last commit
-that its connection was told to sync (that SQLite then does sync is read from system calls in tests/kill).
+names as of the last fsync of the folder. The ledger's own files are real SQLite, and a cut returns them to the last
+commit that its connection was told to sync (that SQLite then does sync is read from system calls in tests/kill).
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import IO, Any
+
+import apsw
 
 
 class Disk:
@@ -98,7 +99,7 @@ class Disk:
 
 
 class BooksDisk:
-    """The ledger's file on the same disk: a commit that was not synced is gone after a power cut.
+    """The ledger's file and its log on the same disk: a commit that was not synced is gone after a power cut.
 
     forgets: whether a cut will come at all; without one nothing needs to be remembered.
     """
@@ -109,18 +110,27 @@ class BooksDisk:
     def __init__(self, path: Path, *, forgets: bool) -> None:
         self.path = path
         self._forgets = forgets
-        self._safe = path.read_bytes() if forgets else b""
+        self._log = Path(f"{path}-wal")
+        self._safe = (path.read_bytes(), b"") if forgets else (b"", b"")
 
-    def committed(self, connection: sqlite3.Connection | None) -> None:
+    def committed(self, connection: apsw.Connection | None) -> None:
         """A transaction has ended on that connection."""
-        if self._forgets and connection is not None:
-            (level,) = connection.execute("PRAGMA synchronous").fetchone()
-            if level >= self.SYNCED:
-                self._safe = self.path.read_bytes()
+        if self._forgets and connection is not None and connection.pragma("synchronous") >= self.SYNCED:
+            self._safe = self.path.read_bytes(), self._log.read_bytes() if self._log.exists() else b""
 
     def cut(self) -> None:
-        """The power fails: what stands is the last synced state."""
-        if self._forgets:
-            self.path.write_bytes(self._safe)
-            for suffix in ("-journal", "-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        """The power fails: what stands is the last synced state, and perhaps a torn piece of what came after in the log.
+
+        Nobody may have the books open: the memory shared by their programs is gone.
+        """
+        if not self._forgets:
+            return
+        books, log = self._safe
+        for suffix in ("-journal", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.write_bytes(books)
+        dice = Random(len(books) + len(log))  # not the world's: what else happens there stays as it was
+        torn = dice.randbytes(dice.choice((0, 0, 7, 24, 4_000, 9_000)))
+        if log or torn:
+            self._log.write_bytes(log + torn)
+            self._log.chmod(0o600)

@@ -197,7 +197,9 @@ class World:
         self.trace.reach("power cut", "anywhere")
         self.machine.power_cut()
         self.disk.cut(self.dice)
+        self.judge.case.books.close()
         self.books.cut()
+        self.judge.case.open_books()
         Path(f"{self.ledger_path}.rates").unlink(missing_ok=True)
 
     def _arrived(self, letter: Letter) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import apsw
 import httpx
 import pytest
 
@@ -34,8 +34,8 @@ def full_disk(patch: pytest.MonkeyPatch) -> Disk:
 
     def run(transaction: Transaction, statement: str, values: Sequence[object] = ()) -> int:
         if disk.full:
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            error = apsw.FullError("database or disk is full")
+            vars(error)["result"] = apsw.SQLITE_FULL
             raise error
         return write(transaction, statement, values)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.books import asked
 from tests.cli.conftest import BUY, RESUME, CommandLine, Shop, start
 from tests.cli.test_exit_codes import failed, plan
 from tests.state.walker import MEMORY
@@ -76,8 +76,7 @@ def overwrite(path: Path, page: int, what: bytes) -> None:
 
 
 def version(path: Path, number: int) -> None:
-    with closing(sqlite3.connect(path)) as books:
-        books.execute(f"PRAGMA user_version = {number}")
+    asked(path, f"PRAGMA user_version = {number}")
 
 
 def refused(cli: CommandLine, words: tuple[str, ...], shop: Shop, way_back: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sqlite3
 import stat
 import sys
 import time
@@ -18,7 +17,7 @@ from x402_audio.cli.output import Report, money, table
 from x402_audio.cli.records import approval_line, standing, to_approve
 from x402_audio.cli.stage import Stage
 from x402_audio.cli.wallet_commands import wallet_of
-from x402_audio.errors import ChainError, ClockError, ConfigurationError, X402AudioError
+from x402_audio.errors import ChainError, ClockError, ConfigurationError, LedgerError, X402AudioError
 from x402_audio.settings import LIMITS, Settings, limit_named
 
 ASK_SECONDS: Final = 10
@@ -77,14 +76,12 @@ def _rows(stage: Stage) -> Iterator[Row]:
 
 
 def _sqlite() -> Row:
-    from x402_audio.ledger.database import wal_is_safe
+    from x402_audio.ledger.database import refuse_raced_sqlite
 
-    mode = (
-        "WAL"
-        if wal_is_safe(sqlite3.sqlite_version_info)
-        else "TRUNCATE (this version's WAL can lose a commit)"
-    )
-    return Row("SQLite", "green", f"{sqlite3.sqlite_version}, journal mode {mode}")
+    try:
+        return Row("SQLite", "green", refuse_raced_sqlite())
+    except LedgerError as error:
+        return Row("SQLite", "red", error.message, error.next_step)
 
 
 def _state(settings: Settings) -> Row:
@@ -198,9 +195,11 @@ def _books(settings: Settings) -> Iterator[Row]:
     findings, frozen, stopped = ledger.verify(), ledger.frozen(), ledger.suspensions()
     open_holds = ledger.holds(states=("signed",))
     asked, has_owner = standing(ledger), ledger.has_passphrase()
+    journal = ledger.journal
     ledger.close()
     yield Row("ledger", "red" if findings else "green", f"{len(findings)} things wrong" if findings else ledger.path,
               "x402-audio ledger verify" if findings else "")  # fmt: skip
+    yield Row("journal", "green", journal if journal == "WAL" else f"{journal}: as safe, slower")
     yield Row("brake", "red" if frozen else "green", f"frozen: {frozen}" if frozen else "not frozen",
               "on a terminal: x402-audio unfreeze" if frozen else "")  # fmt: skip
     yield Row("owner", "green" if has_owner else "note", "a passphrase guards what widens spending" if has_owner

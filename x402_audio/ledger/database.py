@@ -1,21 +1,22 @@
 """The SQLite file itself: made safely, opened only if sound, written in short exclusive transactions.
 
 Knows nothing of money; it knows files, locks, ledger time and the event chain. One connection per process under a
-lock; a fork closes it first, because SQLite must not be carried over one.
+lock; a fork closes it first, because SQLite must not be carried over one. The file keeps a write-ahead log, so a
+commit is one sync of `-wal`; the main file takes it up later (a checkpoint), and when the last program closes it.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+
+import apsw
 
 from x402_audio.clock import Clock, Random
 from x402_audio.errors import LedgerBusy, LedgerError
@@ -23,15 +24,17 @@ from x402_audio.jsontext import write_json
 from x402_audio.ledger import schema
 from x402_audio.ledger.book import Event
 from x402_audio.ledger.chain_of_events import canonical, link, plain
-from x402_audio.ledger.migration import bring_forward, refuse_newer, refuse_other, version_of
+from x402_audio.ledger.migration import bring_forward, copy_whole, refuse_newer, refuse_other, version_of
 from x402_audio.ledger.place import (
+    COMPANIONS,
     Identity,
     check_file,
     check_folder,
     check_still,
     check_whole,
     create_empty,
-    identity_of,
+    identities_of,
+    shares_memory,
     sync,
 )
 from x402_audio.ledger.rows import event_from
@@ -47,6 +50,10 @@ _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 
 _SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
     "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" if sys.platform == "darwin" else ""
 )
+_KEEPS_LOG: Final = (18, 2)
+_LOGGED: Final = b"\2\2"
+"""Place and length of two bytes in a database's header, and what they are in WAL mode."""
+_COUNT_SECRETS: Final = "SELECT count(*) FROM secret"
 _MAKING = threading.Lock()
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 _FORKING: list[Database] = []
@@ -62,14 +69,16 @@ def wal_is_safe(version: tuple[int, int, int]) -> bool:
 class View:
     """One consistent state of the tables, to read."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def one(self, statement: str, values: Sequence[object] = ()) -> Row | None:
-        row: Row | None = self._connection.execute(statement, values).fetchone()
+    def one(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
+        cursor = self._connection.execute(statement, values)
+        row: Row | None = cursor.fetchone()
+        cursor.close(True)  # a statement that is not read to its end keeps this state of the file
         return row
 
-    def all(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+    def all(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()
 
     def each(self, statement: str) -> Iterator[Row]:
@@ -79,21 +88,36 @@ class View:
 class Transaction(View):
     """One open transaction: statements, the ledger's time in it, and the events it writes."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, random: Random) -> None:
+    def __init__(self, connection: apsw.Connection, clock: Clock, random: Random) -> None:
         super().__init__(connection)
         self._random = random
         self.events: list[Row] = []
         """What this transaction appended, in order."""
+        self.drops_secrets = False
+        """Whether it deleted or replaced a stored secret."""
         self._seq, latest, wallet, head = self.one(_LAST_EVENT) or (0, 0.0, None, "")
         self._heads: dict[str, str] = {} if wallet is None else {wallet.lower(): head}
         self.now = max(_sane(clock.now()), latest + TICK_S)
         """Ledger time of everything in this transaction, Unix seconds."""
 
-    def run(self, statement: str, values: Sequence[object] = ()) -> int:
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute; how many rows it touched."""
-        return self._connection.execute(statement, values).rowcount
+        if "secret" in statement:
+            return self._run_on_secrets(statement, values)
+        self._connection.execute(statement, values)
+        return self._connection.changes()
 
-    def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    def _run_on_secrets(self, statement: str, values: Sequence[Any]) -> int:
+        """Execute, and notice stored secrets that went; one that is put in adds a row or replaces another."""
+        puts_in = statement.startswith("INSERT")
+        before = self.one(_COUNT_SECRETS) if puts_in else None
+        self._connection.execute(statement, values)
+        touched = self._connection.changes()
+        if touched and (not puts_in or self.one(_COUNT_SECRETS) == before):
+            self.drops_secrets = True
+        return touched
+
+    def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         self._connection.executemany(statement, rows)
 
     def new_id(self, prefix: str) -> str:
@@ -132,11 +156,13 @@ class Database:
         self._clock = clock
         self._random = random
         self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._identity = Identity(0, 0)
+        self._connection: apsw.Connection | None = None
+        self._identities: dict[str, Identity] = {}
         self._page_bytes = 1
+        self._secrets_in_log = False
         self._latest = 0.0
         self._listeners: list[Callable[[Event], None]] = []
+        refuse_raced_sqlite()
         with _MAKING, spoken(self.path):
             if not os.path.lexists(self.path):
                 if not create:
@@ -146,6 +172,12 @@ class Database:
                 _make(self.path, random)
             self._connect()
         _OPEN.add(self)
+
+    @property
+    def journal(self) -> str:
+        """SQLite's journal mode, in capitals."""
+        with self._connected() as connection:
+            return str(connection.pragma("journal_mode")).upper()
 
     def now(self) -> float:
         """Ledger time, Unix seconds: never before the newest event nor an earlier answer."""
@@ -160,15 +192,17 @@ class Database:
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                check_whole(self.path, self._page_bytes)
+                _refuse_half_a_page(connection, self.path, self._page_bytes)
                 refuse_other(connection, self.path)
                 tx = Transaction(connection, self._clock, self._random)
                 yield tx
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):
+                with suppress(apsw.Error):
                     connection.execute("ROLLBACK")
                 raise
+            if tx.drops_secrets or self._secrets_in_log:
+                self._empty_log(connection)
         for listener in tuple(self._listeners):
             for row in tx.events:
                 listener(event_from(row))
@@ -187,30 +221,26 @@ class Database:
                 refuse_other(connection, self.path)
                 yield View(connection)
             finally:
-                with suppress(sqlite3.Error):
+                with suppress(apsw.Error):
                     connection.execute("ROLLBACK")
 
-    def glance(self, statement: str, values: Sequence[object] = (), *, wait: bool = True) -> Row | None:
+    def glance(self, statement: str, values: Sequence[Any] = (), *, wait: bool = True) -> Row | None:
         """The first row of one statement, which is a consistent view by itself. Not waiting: LedgerBusy at once."""
         with self._connected(wait=wait) as connection:
             if not wait:
-                connection.execute("PRAGMA busy_timeout = 0")
+                connection.set_busy_timeout(0)
             try:
                 return View(connection).one(statement, values)
             finally:
                 if not wait:
-                    connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
+                    connection.set_busy_timeout(int(BUSY_S * 1000))
 
     def backup(self, path: str) -> None:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
         target = str(Path(path).absolute())
         with self._connected() as connection:
             create_empty(target)
-            copy = sqlite3.connect(target)
-            try:
-                connection.backup(copy)
-            finally:
-                copy.close()
+            copy_whole(connection, target)
             sync(target)
             sync(str(Path(target).parent))
 
@@ -218,10 +248,10 @@ class Database:
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
-                connection.close()
+                connection.close(True)
 
     @contextmanager
-    def _connected(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+    def _connected(self, *, wait: bool = True) -> Iterator[apsw.Connection]:
         if not self._lock.acquire(timeout=BUSY_S if wait else 0):
             raise LedgerBusy(
                 f"the ledger is busy: another thread is writing{f' for {BUSY_S} s' if wait else ''}"
@@ -231,19 +261,54 @@ class Database:
                 if self._connection is None:
                     self._connect()
                 else:
-                    check_still(self.path, self._identity)
+                    check_still(self.path, self._identities)
+                    self._refuse_copy_in_place(self._connection)
                 assert self._connection is not None
                 yield self._connection
         finally:
+            self._end_of_use()
             self._lock.release()
+
+    def _end_of_use(self) -> None:
+        """A reading that was broken off may still hold its state of the file: it would hold up every writing of ours."""
+        if self._connection is not None and self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
+            self.close()
 
     def _connect(self) -> None:
         check_file(self.path)
-        self._connection = _open(self.path)
-        (self._page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
-        self._identity = identity_of(
-            self.path
-        )  # only now: some systems copy a file that is opened to be written
+        _refuse_other_log(self.path)
+        connection = _open(self.path)
+        try:
+            self._page_bytes = connection.pragma("page_size")
+            # Only now: some systems copy a file that is opened to be written.
+            self._identities = identities_of(self.path, wal=connection.pragma("journal_mode") == "wal")
+        except BaseException:
+            connection.close(True)
+            raise
+        self._connection = connection
+
+    def _refuse_copy_in_place(self, connection: apsw.Connection) -> None:
+        """The file keeps a log, as when it was opened; a copy that was written over it does not (see `copy_whole`)."""
+        if "-wal" in self._identities and connection.read("main", 0, *_KEEPS_LOG)[1] != _LOGGED:
+            raise LedgerError(
+                f"the ledger {self.path} was replaced while this program had it open",
+                next_step="start this program again, then: x402-audio reconcile",
+            )
+
+    def _empty_log(self, connection: apsw.Connection) -> None:
+        """Take secrets that are gone from the tables out of the log, too: bytes stay in it until they are overwritten.
+
+        Waits for nobody: what a reader or writer holds up is done after the next transaction. Raises nothing, because
+        the transaction before it is committed.
+        """
+        self._secrets_in_log = True
+        connection.set_busy_timeout(0)
+        try:
+            with suppress(apsw.Error):
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._secrets_in_log = False
+        finally:
+            connection.set_busy_timeout(int(BUSY_S * 1000))
 
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
@@ -264,54 +329,104 @@ def _make(path: str, random: Random) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync(str(folder.parent))
     check_folder(folder)
-    for suffix in ("-journal", "-wal"):
-        with suppress(FileNotFoundError):
-            if Path(path + suffix).stat().st_size and not os.path.lexists(path):
-                raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
-                                  next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
+    _refuse_remains(path)
     draft = f"{path}.new-{random(8).hex()}"
     create_empty(draft)
     try:
-        connection = sqlite3.connect(draft, isolation_level=None)
-        try:
-            if wal_is_safe(_version()):
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(schema.create_script())
-        finally:
-            connection.close()
+        with closing(apsw.Connection(draft, flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            connection.execute(schema.create_script())
+            if shares_memory(folder):
+                connection.pragma("journal_mode", "wal")  # last, so that the draft is one file
         sync(draft)
         with suppress(FileExistsError):  # another process was first; its ledger is the ledger
             Path(path).hardlink_to(draft)
     finally:
-        Path(draft).unlink()
+        for suffix in ("", *COMPANIONS):
+            Path(draft + suffix).unlink(missing_ok=True)
     sync(str(folder))
 
 
-def _open(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
-    )
+def _refuse_remains(path: str) -> None:
+    """SQLite would take a deleted ledger's log for the new one's; an empty journal is what a commit without a log leaves."""
+    for suffix in COMPANIONS:
+        with suppress(FileNotFoundError):
+            size = os.lstat(path + suffix).st_size
+            if (size or suffix != "-journal") and not os.path.lexists(path):
+                raise LedgerError(f"{path} is gone but {path + suffix} is there: a ledger was deleted in mid-write",
+                                  next_step=f"restore {path} from a backup, or move {path + suffix} away")  # fmt: skip
+
+
+def _refuse_other_log(path: str) -> None:
+    """A copy put in a ledger's place while that one's log lies there: SQLite would write the log into it."""
+    with suppress(FileNotFoundError):
+        if not os.lstat(f"{path}-wal").st_size:
+            return
+        # Through SQLite, which keeps the locks of a file that this process may have open already.
+        file = apsw.VFSFile("", path, [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+        try:
+            logged = file.xRead(_KEEPS_LOG[1], _KEEPS_LOG[0]) == _LOGGED
+        finally:
+            file.xClose()
+        if not logged:
+            raise LedgerError(
+                f"{path}-wal is the log of another ledger than {path}",
+                next_step=f"move {path}-wal and {path}-shm away, then: x402-audio reconcile",
+            )
+
+
+def _open(path: str) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.executescript(_SETTINGS)
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if application != schema.APPLICATION_ID:
+        connection.set_busy_timeout(int(BUSY_S * 1000))
+        connection.execute(_SETTINGS)
+        if connection.pragma("application_id") != schema.APPLICATION_ID:
             raise LedgerError(
                 f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger"
             )
         refuse_newer(version_of(connection), path)
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode != "wal" or not wal_is_safe(_version()):
-            connection.execute("PRAGMA journal_mode = TRUNCATE")
+        logged = connection.pragma("journal_mode") == "wal"
+        if logged:
+            _refuse_half_a_page(connection, path, connection.pragma("page_size"))
         bring_forward(connection, path)
-        refuse_newer(version_of(connection), path)
+        if not logged:
+            _keep_log(connection, path)
+        refuse_newer(version_of(connection), path)  # and the first reading of a log, which makes its files
     except BaseException:
-        connection.close()
+        connection.close(True)
         raise
     return connection
 
 
-def _version() -> tuple[int, int, int]:
-    return sqlite3.sqlite_version_info[0], sqlite3.sqlite_version_info[1], sqlite3.sqlite_version_info[2]
+def refuse_raced_sqlite() -> str:
+    """SQLite's version. Raises LedgerError for an old one: an apsw built on a system's own SQLite may have it."""
+    version = apsw.sqlite_lib_version()
+    first, second, third = (int(word) for word in version.split(".")[:3])
+    if not wal_is_safe((first, second, third)):
+        raise LedgerError(
+            f"apsw runs on SQLite {version}, which can lose a committed payment (WAL-reset race)",
+            next_step="pip install --force-reinstall --only-binary apsw 'apsw>=3.51.3'",
+        )
+    return version
+
+
+def _refuse_half_a_page(connection: apsw.Connection, path: str, page_bytes: int) -> None:
+    """See `check_whole`. A checkpoint would fill the missing half with zeros and hide the damage, so none comes."""
+    try:
+        check_whole(path, page_bytes)
+    except LedgerError:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        raise
+
+
+def _keep_log(connection: apsw.Connection, path: str) -> None:
+    """Write-ahead logging from now on. While others use the file, and where no memory can be shared, it stays as it is."""
+    connection.set_busy_timeout(0)
+    with suppress(apsw.BusyError):
+        if shares_memory(Path(path).parent):
+            connection.pragma("journal_mode", "wal")
+    connection.set_busy_timeout(int(BUSY_S * 1000))
+    if connection.pragma("journal_mode") != "wal":
+        connection.pragma("journal_mode", "truncate")
 
 
 def _sane(now: float) -> float:

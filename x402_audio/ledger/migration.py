@@ -8,12 +8,12 @@ transaction (`Database`) and stops. There is no way back but the copy.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import chain, count
 from pathlib import Path
-from urllib.parse import quote
+
+import apsw
 
 from x402_audio.errors import LedgerError
 from x402_audio.ledger import schema
@@ -21,10 +21,9 @@ from x402_audio.ledger.place import create_empty, sync
 from x402_audio.ledger.trouble import RESTORE
 
 
-def version_of(connection: sqlite3.Connection) -> int:
+def version_of(connection: apsw.Connection) -> int:
     """The schema of the file as this connection's transaction sees it."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
+    return int(connection.pragma("user_version"))
 
 
 def refuse_newer(version: int, path: str) -> None:
@@ -34,7 +33,7 @@ def refuse_newer(version: int, path: str) -> None:
                           next_step="upgrade: pip install -U x402-audio")  # fmt: skip
 
 
-def refuse_other(connection: sqlite3.Connection, path: str) -> None:
+def refuse_other(connection: apsw.Connection, path: str) -> None:
     """Within a transaction: raise LedgerError when the ledger was brought to another schema since it was opened."""
     version = version_of(connection)
     if version != schema.SCHEMA_VERSION:
@@ -44,7 +43,7 @@ def refuse_other(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def bring_forward(connection: sqlite3.Connection, path: str) -> None:
+def bring_forward(connection: apsw.Connection, path: str) -> None:
     """Take every step that is missing. All or nothing; raises LedgerError for a damaged file, which stays as it is."""
     if version_of(connection) >= schema.SCHEMA_VERSION:
         return
@@ -60,25 +59,36 @@ def bring_forward(connection: sqlite3.Connection, path: str) -> None:
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):
+        with suppress(apsw.Error):
             connection.execute("ROLLBACK")
         raise
 
 
 def statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one: `executescript` would commit first."""
+    """The statements of a script one by one, so that each is of the transaction and half a one is noticed."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
-        if sqlite3.complete_statement(statement):
+        if apsw.complete(statement):
             yield statement
             statement = ""
     if statement.strip():
         raise ValueError(f"a migration ends in half a statement: {statement.strip()[:40]}")
 
 
-def _refuse_damaged(connection: sqlite3.Connection, path: str) -> None:
-    (sound,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+def copy_whole(source: apsw.Connection, target: str) -> None:
+    """Copy all that is committed, what only the log holds too, into an empty file that needs no other beside it.
+
+    It keeps no log until it is opened as a ledger; so one that is put in a ledger's place is known by its header.
+    """
+    with closing(apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
+        with copy.backup("main", source, "main") as backup:
+            backup.step()
+        copy.pragma("journal_mode", "delete")
+
+
+def _refuse_damaged(connection: apsw.Connection, path: str) -> None:
+    sound = connection.pragma("integrity_check", 1)
     if sound != "ok":
         raise LedgerError(f"{path} is damaged and was not changed: {sound}",
                           next_step=RESTORE)  # fmt: skip
@@ -94,11 +104,8 @@ def _keep_copy(path: str, wished: str) -> None:
     Path(draft).unlink(missing_ok=True)
     create_empty(draft)
     try:
-        with (
-            closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(draft)) as copy,
-        ):
-            source.backup(copy)
+        with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as source:
+            copy_whole(source, draft)
         sync(draft)
         for name in chain([wished], (f"{wished}.{number}" for number in count(2))):
             with suppress(FileExistsError):

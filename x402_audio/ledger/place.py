@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +25,8 @@ LOCAL_FILESYSTEMS: Final = frozenset({
     "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
 })  # fmt: skip
 """Their locks and syncs are known to be good. Any other is tried."""
-COMPANIONS: Final = ("-journal", "-wal", "-shm")
+LOG: Final = ("-wal", "-shm")
+COMPANIONS: Final = ("-journal", *LOG)
 """SQLite believes what it finds under these names."""
 _TRY_S: Final = 20
 _TRY_LOCK: Final = """
@@ -62,35 +64,63 @@ def check_file(path: str) -> None:
     except FileNotFoundError:
         raise LedgerError(f"the ledger {path} is gone", next_step="restore it from a backup") from None
     _refuse_others(path, facts, 0o077)
+    if not facts.st_size:  # SQLite would delete its log, which may hold what was paid
+        raise LedgerError(f"{path} is empty and no ledger",
+                          next_step="name another file with --ledger, or restore the newest backup")  # fmt: skip
     for suffix in COMPANIONS:
         with suppress(FileNotFoundError):
             _refuse_others(path + suffix, Path(path + suffix).lstat(), 0o022)
     check_folder(Path(path).parent)
 
 
-def check_still(path: str, identity: Identity) -> None:
-    """The file that was opened still lies there. Raises LedgerError when it was moved, deleted or replaced."""
-    try:
-        now = identity_of(path)
-    except FileNotFoundError:
-        raise LedgerError(
-            f"the ledger {path} is gone; it was moved or deleted while this program had it open",
-            next_step="put it back, or restore a backup; then start this program again",
-        ) from None
-    if now != identity:
-        raise LedgerError(
-            f"the ledger {path} was replaced while this program had it open",
-            next_step="start this program again, then: x402-audio reconcile",
-        )
+def identities_of(path: str, *, wal: bool) -> dict[str, Identity]:
+    """The files of a ledger that is open, by suffix: the file itself, and in WAL mode its log and shared memory."""
+    return {suffix: identity_of(path + suffix) for suffix in ("", *(LOG if wal else ()))}
+
+
+def check_still(path: str, identities: Mapping[str, Identity]) -> None:
+    """The files that were opened still lie there. Raises LedgerError when one was moved, deleted or replaced.
+
+    SQLite would go on writing to a log that nobody finds again.
+    """
+    for suffix, identity in identities.items():
+        what = f"the log of the ledger, {path}{suffix}," if suffix else f"the ledger {path}"
+        try:
+            now = identity_of(path + suffix)
+        except FileNotFoundError:
+            raise LedgerError(
+                f"{what} is gone; it was moved or deleted while this program had it open",
+                next_step="put it back, or restore a backup; then start this program again",
+            ) from None
+        if now != identity:
+            raise LedgerError(
+                f"{what} was replaced while this program had it open",
+                next_step="start this program again, then: x402-audio reconcile",
+            )
 
 
 def check_whole(path: str, page_bytes: int) -> None:
     """No half page: SQLite takes the missing half for zeros, and rows for gone. Raises LedgerError.
 
-    Only for one who holds the write lock; a writer's page, or a dead writer's, is not there in one piece at once.
+    In the file itself; where the log still has the page whole, a checkpoint is writing it, or broke off and is repeated.
+    Without a log only for one who holds the write lock: a writer's page is not there in one piece at once.
     """
-    if os.lstat(path).st_size % page_bytes:
+    size = os.lstat(path).st_size
+    if not size % page_bytes or _log_has(path, size // page_bytes + 1, page_bytes):
+        return
+    if os.lstat(path).st_size == size:  # else it was written while we looked
         raise LedgerError(f"{path} is cut short in the middle of a page", next_step=RESTORE)
+
+
+def _log_has(path: str, page: int, page_bytes: int) -> bool:
+    """Whether that page stands in the log: a header of 32 bytes, then frames of 24 bytes and a page, of the same salts."""
+    with suppress(FileNotFoundError), Path(f"{path}-wal").open("rb") as log:
+        salts = log.read(32)[16:24]
+        while (frame := log.read(24))[8:16] == salts and len(frame) == 24:
+            if int.from_bytes(frame[:4]) == page and len(log.read(page_bytes)) == page_bytes:
+                return True
+            log.seek(page_bytes, os.SEEK_CUR)
+    return False
 
 
 def check_folder(folder: Path) -> None:
@@ -120,6 +150,23 @@ def check_disk(folder: Path, mounts: str = "/proc/self/mountinfo") -> None:
     if kind not in LOCAL_FILESYSTEMS and device not in _tried:
         try_disk(folder)
         _tried.add(device)
+
+
+def shares_memory(folder: Path, mounts: str = "/proc/self/mountinfo") -> bool:
+    """Whether programs can share the memory of a file there, as a write-ahead log wants; tried on a disk without a known name."""
+    import mmap
+    import tempfile
+
+    if _filesystem(folder, mounts) in LOCAL_FILESYSTEMS:
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(mmap.PAGESIZE)
+            with mmap.mmap(file.fileno(), mmap.PAGESIZE) as memory:
+                memory[:4] = b"x402"
+                return os.pread(file.fileno(), 4, 0) == b"x402"
+    except (OSError, ValueError):
+        return False
 
 
 def try_disk(folder: Path) -> None:

@@ -8,15 +8,16 @@ pace and says so once. Knows no seller; the caller brings the figures.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+import apsw
 
 from x402_audio.clock import Clock, Random, system_random
 from x402_audio.ledger.owner import owner_is_dead, this_owner
-from x402_audio.ledger.trouble import BUSY, kind_of, told
+from x402_audio.ledger.trouble import BUSY, kind_of
 
 T = TypeVar("T")
 BUSY_S: Final = 2
@@ -24,8 +25,6 @@ WAIT_S_MAX: Final = 3_600
 """An arrival further ahead than this comes from a clock that was wrong, and is cut."""
 ERRORS_MAX: Final = 10
 ERRORS_WINDOW_S: Final = 30
-
-_OTHERS: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS rate (
@@ -73,7 +72,7 @@ class Rates:
         interval = 60 / per_minute
         now = self._clock.now()
 
-        def take(db: sqlite3.Connection) -> float:
+        def take(db: apsw.Connection) -> float:
             arrival, not_before = self._rate(db, wallet, route, now)
             arrival = max(arrival, not_before, now)
             db.execute(_PUT_RATE, (wallet, route, arrival + interval, not_before))
@@ -85,7 +84,7 @@ class Rates:
         """The seller said wait: nobody uses this route before so many seconds from now."""
         now = self._clock.now()
 
-        def push_back(db: sqlite3.Connection) -> None:
+        def push_back(db: apsw.Connection) -> None:
             arrival, not_before = self._rate(db, wallet, route, now)
             db.execute(_PUT_RATE, (wallet, route, arrival, max(not_before, now + min(seconds, WAIT_S_MAX))))
 
@@ -96,9 +95,10 @@ class Rates:
         now = self._clock.now()
         token = self._random(16).hex()
 
-        def slot(db: sqlite3.Connection) -> str | None:
+        def slot(db: apsw.Connection) -> str | None:
             used = 0
-            for other, owner, until in db.execute(_SLOTS, (wallet,)).fetchall():
+            taken: list[Any] = db.execute(_SLOTS, (wallet,)).fetchall()
+            for other, owner, until in taken:
                 if until <= now or until > now + WAIT_S_MAX or owner_is_dead(owner):
                     db.execute(_DROP_SLOT, (other,))
                 else:
@@ -118,7 +118,7 @@ class Rates:
         """Count one failed call."""
         now = self._clock.now()
 
-        def note(db: sqlite3.Connection) -> None:
+        def note(db: apsw.Connection) -> None:
             db.execute(_FORGET, (now - ERRORS_WINDOW_S, now))
             db.execute(_FAILED, (wallet, now))
 
@@ -128,13 +128,13 @@ class Rates:
         """Seconds until fewer than 10 calls failed within 30 s; 0 when that is so now."""
         now = self._clock.now()
 
-        def wait(db: sqlite3.Connection) -> float:
-            rows = db.execute(_FAILURES, (wallet, now - ERRORS_WINDOW_S, ERRORS_MAX)).fetchall()
+        def wait(db: apsw.Connection) -> float:
+            rows: list[Any] = db.execute(_FAILURES, (wallet, now - ERRORS_WINDOW_S, ERRORS_MAX)).fetchall()
             return float(max(0.0, rows[-1][0] + ERRORS_WINDOW_S - now)) if len(rows) == ERRORS_MAX else 0.0
 
         return self._do(wait, busy=1.0, without=0.0)
 
-    def _do(self, work: Callable[[sqlite3.Connection], T], *, busy: T, without: T) -> T:
+    def _do(self, work: Callable[[apsw.Connection], T], *, busy: T, without: T) -> T:
         """`work` in one exclusive transaction; `busy` while others keep the file, `without` where none can be kept."""
         for again in (True, False):
             try:
@@ -142,8 +142,8 @@ class Rates:
                     result = work(db)
                     db.execute("COMMIT")
                     return result
-            except (sqlite3.Error, TypeError, ValueError, AttributeError) as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OTHERS:
+            except (apsw.Error, TypeError, ValueError, AttributeError) as error:
+                if isinstance(error, apsw.Error) and kind_of(error) in BUSY:
                     return busy
                 if again:  # not ours, or not whole: it is worth nothing, so it is made anew
                     for suffix in ("", "-journal", "-wal", "-shm"):
@@ -154,21 +154,17 @@ class Rates:
             self._on_trouble(f"{self.path} cannot be kept; this program paces only its own requests")
         return without
 
-    def _must_be_busy(self, error: sqlite3.Error) -> None:
-        """Waiting helps against a busy file, not against a disk that is full or closed to us. Raises LedgerError."""
-        if kind_of(error) not in BUSY:
-            raise told(self.path, error) from None
-
     @staticmethod
-    def _rate(db: sqlite3.Connection, wallet: str, route: str, now: float) -> tuple[float, float]:
+    def _rate(db: apsw.Connection, wallet: str, route: str, now: float) -> tuple[float, float]:
         arrival, not_before = db.execute(_RATE, (wallet, route)).fetchone() or (0.0, 0.0)
         return min(arrival, now + WAIT_S_MAX), min(not_before, now + WAIT_S_MAX)
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self) -> apsw.Connection:
         with suppress(OSError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_S)
+        db = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
+            db.set_busy_timeout(int(BUSY_S * 1000))
             db.execute("PRAGMA synchronous = OFF")
             db.execute("PRAGMA journal_mode = MEMORY")  # a torn file costs a ticket or a place, never money
             db.execute("BEGIN IMMEDIATE")

@@ -46,6 +46,11 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
         """The file, absolute."""
         return self._database.path
 
+    @property
+    def journal(self) -> str:
+        """How SQLite makes a commit whole there: WAL; TRUNCATE on a disk where programs can share no memory."""
+        return self._database.journal
+
     def now(self) -> float:
         """See `Ledger.now`."""
         return self._database.now()

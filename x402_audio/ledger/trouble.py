@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import apsw
+
 from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
 
-BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
-_CLOSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN})
+BUSY: Final = frozenset({apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED, apsw.SQLITE_PROTOCOL})
+"""Others use the file. PROTOCOL: too many began to read at once, again and again."""
+_DAMAGED: Final = frozenset({apsw.SQLITE_NOTADB, apsw.SQLITE_CORRUPT})
+_CLOSED: Final = frozenset({apsw.SQLITE_READONLY, apsw.SQLITE_PERM, apsw.SQLITE_CANTOPEN})
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LEAVE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-RESTORE: Final = "move it and its -journal away, restore the newest backup, then: x402-audio reconcile"
+RESTORE: Final = (
+    "move it and its -wal, -shm and -journal away, restore the newest backup, then: x402-audio reconcile"
+)
 
 
-def kind_of(error: sqlite3.Error) -> int:
+def kind_of(error: apsw.Error) -> int:
     """The primary result code; 0 where there is none."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return getattr(error, "result", 0) & 0xFF
 
 
 @contextmanager
@@ -32,7 +36,7 @@ def spoken(path: str) -> Iterator[None]:
         yield
     except X402AudioError:
         raise
-    except sqlite3.Error as error:
+    except apsw.Error as error:
         raise told(path, error) from None
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -41,14 +45,14 @@ def spoken(path: str) -> Iterator[None]:
         ) from None
 
 
-def told(path: str, error: sqlite3.Error) -> LedgerError:
+def told(path: str, error: apsw.Error) -> LedgerError:
     """What SQLite said, as our own error."""
     kind = kind_of(error)
     if kind in BUSY:
         return LedgerBusy(f"the ledger {path} is busy")
     if kind in _DAMAGED:
         return LedgerError(f"{path} is damaged or not a ledger: {error}", next_step=RESTORE)
-    if kind == sqlite3.SQLITE_FULL:
+    if kind == apsw.SQLITE_FULL:
         return LedgerError(
             f"the ledger {path} cannot be used: {error}", next_step=_way_back(path, errno.ENOSPC)
         )
@@ -56,7 +60,7 @@ def told(path: str, error: sqlite3.Error) -> LedgerError:
         return LedgerError(
             f"the ledger {path} cannot be used: {error}", next_step=_way_back(path, errno.EACCES)
         )
-    if kind == sqlite3.SQLITE_IOERR:
+    if kind == apsw.SQLITE_IOERR:
         return LedgerError(f"the ledger {path} cannot be used: {error}", next_step=_way_back(path, errno.EIO))
     return LedgerError(f"the ledger {path} cannot be used: {error}")
 
