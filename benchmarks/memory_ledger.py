@@ -31,8 +31,7 @@ class MemoryLedger:
         found = self._open.get((wallet, purchase))
         return None if found is None else self._holds[found]
 
-    def unanswered(self, wallet: str, purchase: str, *, wait: bool = True) -> Hold | None:
-        del wait
+    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
         return self.open_hold(wallet, purchase)
 
     def hold(self, hold_id: str) -> Hold:

@@ -18,10 +18,12 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import httpx
 
+from x402_audio.errors import LedgerBusy
 from x402_audio.unpack import Unpacker
 
 T = TypeVar("T")
 Monotonic = Callable[[], float]
+Begin = Callable[[Callable[[], Any]], tuple[bool, Callable[[], Any]]]
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """An answer that is not audio may be this long (the model list is the longest)."""
@@ -56,9 +58,13 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """Run a blocking function to its end; it is never abandoned half way."""
+    """Run a blocking function to its end; it is never abandoned half way.
+
+    begin: does at once what of it waits for nobody, and gives whether anything is left and what ends it (`Ledger.begin`).
+    """
 
     function: Callable[[], T]
+    begin: Begin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +102,14 @@ def close(response: httpx.Response) -> Flow[None]:
     yield Close(response)
 
 
-def call(function: Callable[[], T]) -> Flow[T]:
-    return cast(T, (yield Call(function)))
+def call(function: Callable[[], T], begin: Begin | None = None) -> Flow[T]:
+    return cast(T, (yield Call(function, begin)))
 
 
 def at_once(function: Callable[[], T]) -> Flow[T]:
     """As `call`, for what never waits: a thread would cost more than the work."""
     yield from ()
     return function()
-
-
-def together(flow: Flow[T]) -> Flow[T]:
-    """Run a flow of blocking calls alone as one call: one change of threads for all of them."""
-    return call(partial(_without_changing, flow))
-
-
-def _without_changing(flow: Flow[T]) -> T:
-    try:
-        step = next(flow)
-        while True:
-            assert isinstance(step, Call), "only blocking calls can be made together"
-            try:
-                result = step.function()
-            except Exception as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
-    except StopIteration as stop:
-        return cast(T, stop.value)
-    finally:
-        flow.close()
 
 
 def sleep(seconds: float) -> Flow[None]:
@@ -244,8 +228,8 @@ async def _do_async(
             streams.pop(id(response), None)
             await response.aclose()
             return None
-        case Call(function):
-            return await in_thread(function)
+        case Call(function, begin):
+            return await in_thread(function) if begin is None else await begun(function, begin)
         case Sleep(seconds):
             from asyncio import sleep as wait
 
@@ -268,6 +252,17 @@ def _tell_head_came(response: httpx.Response) -> None:
     tell = getattr(response.extensions.get("network_stream"), "head_came", None)
     if tell is not None:
         tell()
+
+
+async def begun(function: Callable[[], T], begin: Begin) -> T:
+    """Do at once what waits for nobody, and only the rest in a thread: the other processor knows nothing of this work yet."""
+    from x402_audio.threads import in_own_thread
+
+    try:
+        is_left, end = begin(function)
+    except LedgerBusy:
+        return await in_thread(function)
+    return cast(T, await in_own_thread(end) if is_left else end())
 
 
 async def in_thread(function: Callable[[], T]) -> T:

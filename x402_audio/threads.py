@@ -85,12 +85,23 @@ class _Crew:
 
 
 _crew: Final = _Crew()
-atexit.register(_crew.finish)
-os.register_at_fork(after_in_child=_crew.start_anew)
+_enders: Final = _Crew()
+for _each in (_crew, _enders):
+    atexit.register(_each.finish)
+    os.register_at_fork(after_in_child=_each.start_anew)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a blocking call in a thread and wait for its end, cancelled or not."""
+    return await _wait_for(_crew, function)
+
+
+async def in_own_thread(function: Callable[[], T]) -> T:
+    """As `in_thread`, for what others wait for: none of those can be in its way."""
+    return await _wait_for(_enders, function)
+
+
+async def _wait_for(crew: _Crew, function: Callable[[], T]) -> T:
     waiter: _Waiter[T] = _Waiter(loop=asyncio.get_running_loop())
-    _crew.call(function, waiter)
+    crew.call(function, waiter)
     return await waiter

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from x402_audio.money import Usdc
 from x402_audio.secret import Secret
 
+T = TypeVar("T")
 HoldKind = Literal["direct", "topup", "credit", "account"]
 HoldState = Literal["reserved", "signed", "settled", "void", "presumed"]
 JobState = Literal[
@@ -319,6 +320,13 @@ class Finding:
 class Ledger(Protocol):
     """The contract every store keeps. Raises LedgerError kinds, PaymentRefused kinds where a rule refuses."""
 
+    def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
+        """Do a verb of one transaction at once but for what waits for the disk; for an event loop, which must not wait.
+
+        Gives whether there is a commit to wait for, and what ends the verb: it must be called, in any thread, and gives or
+        raises what the verb does. Raises LedgerBusy, with nothing done, while anybody else is writing.
+        """
+
     # --- payments
     def reserve(self, wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
         """Check everything and commit the hold, or adopt the open one of the same purchase (`adopted=True`).
@@ -411,11 +419,10 @@ class Ledger(Protocol):
     def open_hold(self, wallet: str, purchase: str) -> Hold | None:
         """The purchase's live hold that was not delivered yet."""
 
-    def unanswered(self, wallet: str, purchase: str, *, wait: bool = True) -> Hold | None:
+    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
         """The purchase's hold that was not answered: live, or moved without an answer; of a name (`named:…`) any.
 
-        While it is live and unanswered `reserve` adopts it; it buys nothing beside what moved. wait: whether to wait for
-        somebody who is writing; else LedgerBusy at once.
+        While it is live and unanswered `reserve` adopts it; it buys nothing beside what moved.
         """
 
     def holds(

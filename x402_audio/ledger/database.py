@@ -1,7 +1,8 @@
 """The SQLite file itself: made safely, opened only if sound, written in short exclusive transactions.
 
 Knows nothing of money; it knows files, locks, ledger time and the event chain. One connection per process under a
-lock; a fork closes it first, because SQLite must not be carried over one. The file keeps a write-ahead log, so a
+lock; a fork closes it first, because SQLite must not be carried over one. A transaction may be begun in one thread and
+committed, which waits for the disk, in another (`begin`). The file keeps a write-ahead log, so a
 commit is one sync of `-wal`; the main file takes it up later (a checkpoint), and when the last program closes it.
 """
 
@@ -13,8 +14,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import apsw
 
@@ -38,7 +40,7 @@ from x402_audio.ledger.place import (
     sync,
 )
 from x402_audio.ledger.rows import event_from
-from x402_audio.ledger.trouble import spoken
+from x402_audio.ledger.trouble import retell, spoken
 
 BUSY_S: Final = 30
 TICK_S: Final = 1e-6
@@ -59,6 +61,7 @@ _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 _FORKING: list[Database] = []
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -148,6 +151,43 @@ class Transaction(View):
         self.events.append(row)
 
 
+class _Turn:
+    """Work on a database's connection: its failures come in the ledger's words."""
+
+    __slots__ = ("_database", "_look")
+
+    def __init__(self, database: Database, *, look: bool = True) -> None:
+        self._database = database
+        self._look = look
+
+    def __enter__(self) -> apsw.Connection:
+        return self._database.take(look=self._look)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._database.give_back()
+        if error is not None:
+            retell(self._database.path, error)
+
+
+class _Open(Generic[T]):
+    """A verb done but for its commit. Called once, in any thread, it commits; then it gives or raises what the verb did."""
+
+    def __init__(self, database: Database, tx: Transaction, outcome: Callable[[], T]) -> None:
+        self._database: Database | None = database
+        self._tx = tx
+        self._outcome = outcome
+
+    def __call__(self) -> T:
+        database, self._database = self._database, None
+        assert database is not None, "a transaction is committed once"
+        database.commit(self._tx)
+        return self._outcome()
+
+    def __del__(self) -> None:
+        if self._database is not None:  # who began it was interrupted: nothing of it happened
+            self._database.give_up()
+
+
 class Database:
     """A ledger's file, opened. Raises LedgerError when it is not safe to keep money's books in, LedgerBusy on locks."""
 
@@ -155,7 +195,10 @@ class Database:
         self.path = str(Path(path).absolute())
         self._clock = clock
         self._random = random
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._begins_in: int | None = None
+        """The thread that does a verb under `begin`, and so holds the lock already."""
+        self._begun: Transaction | None = None
         self._connection: apsw.Connection | None = None
         self._identities: dict[str, Identity] = {}
         self._page_bytes = 1
@@ -176,7 +219,7 @@ class Database:
     @property
     def journal(self) -> str:
         """SQLite's journal mode, in capitals."""
-        with self._connected() as connection:
+        with _Turn(self) as connection:
             return str(connection.pragma("journal_mode")).upper()
 
     def now(self) -> float:
@@ -189,20 +232,81 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """An exclusive transaction, durable when left without an exception. Never do other I/O inside (I9)."""
-        with self._connected() as connection:
+        with _Turn(self) as connection:
+            assert self._begun is None, "a verb that is begun has one transaction"
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _refuse_half_a_page(connection, self.path, self._page_bytes)
                 refuse_other(connection, self.path)
                 tx = Transaction(connection, self._clock, self._random)
                 yield tx
+                if self._begins():
+                    self._begun = tx
+                    return
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(apsw.Error):
                     connection.execute("ROLLBACK")
                 raise
-            if tx.drops_secrets or self._secrets_in_log:
-                self._empty_log(connection)
+            self._after_commit(connection, tx)
+        self._tell(tx)
+
+    def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
+        """Do a verb of one transaction at once, but for its commit: whether there is one, and what ends it.
+
+        What is returned must be called, in any thread: until then the ledger is locked. Waits for nobody: LedgerBusy while
+        another thread or program writes, or where the file must be opened first, and nothing was done.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise LedgerBusy("the ledger is busy: another thread is writing")
+        self._begins_in = threading.get_ident()
+        opened = None
+        try:
+            if self._connection is None:
+                raise LedgerBusy("the ledger is not open")
+            self._connection.set_busy_timeout(0)
+            outcome = _outcome_of(verb)
+            if self._begun is not None:
+                opened = _Open(self, self._begun, outcome)
+        finally:
+            self._begins_in = self._begun = None
+            if self._connection is not None:
+                self._connection.set_busy_timeout(int(BUSY_S * 1000))
+            if opened is None:
+                self.give_up()
+        return (False, outcome) if opened is None else (True, opened)
+
+    def commit(self, tx: Transaction) -> None:
+        """End what `begin` began."""
+        try:
+            with spoken(self.path):
+                connection = self._connection
+                assert connection is not None
+                try:
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(apsw.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+                self._after_commit(connection, tx)
+        finally:
+            self._end_of_use()
+            self._lock.release()
+        self._tell(tx)
+
+    def give_up(self) -> None:
+        """Undo what `begin` began, if anything."""
+        self._end_of_use()
+        self._lock.release()
+
+    def _begins(self) -> bool:
+        return self._begins_in == threading.get_ident()
+
+    def _after_commit(self, connection: apsw.Connection, tx: Transaction) -> None:
+        if tx.drops_secrets or self._secrets_in_log:
+            self._empty_log(connection)
+
+    def _tell(self, tx: Transaction) -> None:
         for listener in tuple(self._listeners):
             for row in tx.events:
                 listener(event_from(row))
@@ -215,7 +319,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[View]:
         """One consistent view for several reads."""
-        with self._connected() as connection:
+        with _Turn(self) as connection:
             connection.execute("BEGIN")
             try:
                 refuse_other(connection, self.path)
@@ -224,21 +328,15 @@ class Database:
                 with suppress(apsw.Error):
                     connection.execute("ROLLBACK")
 
-    def glance(self, statement: str, values: Sequence[Any] = (), *, wait: bool = True) -> Row | None:
-        """The first row of one statement, which is a consistent view by itself. Not waiting: LedgerBusy at once."""
-        with self._connected(wait=wait) as connection:
-            if not wait:
-                connection.set_busy_timeout(0)
-            try:
-                return View(connection).one(statement, values)
-            finally:
-                if not wait:
-                    connection.set_busy_timeout(int(BUSY_S * 1000))
+    def glance(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
+        """The first row of one statement, which is a consistent view by itself; no look at the files, as transactions take."""
+        with _Turn(self, look=False) as connection:
+            return View(connection).one(statement, values)
 
     def backup(self, path: str) -> None:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
         target = str(Path(path).absolute())
-        with self._connected() as connection:
+        with _Turn(self) as connection:
             create_empty(target)
             copy_whole(connection, target)
             sync(target)
@@ -246,33 +344,40 @@ class Database:
 
     def close(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close(True)
+            self._disconnect()
 
-    @contextmanager
-    def _connected(self, *, wait: bool = True) -> Iterator[apsw.Connection]:
-        if not self._lock.acquire(timeout=BUSY_S if wait else 0):
-            raise LedgerBusy(
-                f"the ledger is busy: another thread is writing{f' for {BUSY_S} s' if wait else ''}"
-            )
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(True)
+
+    def take(self, *, look: bool) -> apsw.Connection:
+        """The connection, locked for this thread; `give_back` follows in any case. look: that its files still lie there."""
+        if not self._begins() and not self._lock.acquire(timeout=BUSY_S):
+            raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
         try:
-            with spoken(self.path):
-                if self._connection is None:
-                    self._connect()
-                else:
-                    check_still(self.path, self._identities)
-                    self._refuse_copy_in_place(self._connection)
-                assert self._connection is not None
-                yield self._connection
-        finally:
+            if self._connection is None:
+                self._connect()
+            elif look:
+                check_still(self.path, self._identities)
+                self._refuse_copy_in_place(self._connection)
+            assert self._connection is not None
+            return self._connection
+        except BaseException as error:
+            self.give_back()
+            retell(self.path, error)
+            raise
+
+    def give_back(self) -> None:
+        if self._begun is None:
             self._end_of_use()
+        if not self._begins():
             self._lock.release()
 
     def _end_of_use(self) -> None:
-        """A reading that was broken off may still hold its state of the file: it would hold up every writing of ours."""
+        """What was broken off may still hold its state of the file: it would hold up every writing of ours."""
         if self._connection is not None and self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
-            self.close()
+            self._disconnect()
 
     def _connect(self) -> None:
         check_file(self.path)
@@ -313,13 +418,28 @@ class Database:
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
         self._lock.acquire()
-        self.close()
+        self._disconnect()
 
     def after_fork_in_parent(self) -> None:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+
+
+def _outcome_of(verb: Callable[[], T]) -> Callable[[], T]:
+    """Do it now, and tell later how it ended. Raises LedgerBusy at once."""
+    try:
+        result = verb()
+    except LedgerBusy:
+        raise
+    except Exception as error:
+        return partial(_raise, error)
+    return lambda: result
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _make(path: str, random: Random) -> None:
@@ -378,6 +498,9 @@ def _open(path: str) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(BUSY_S * 1000))
+        connection.config(
+            apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1
+        )  # else some plans are made anew for every value
         connection.execute(_SETTINGS)
         if connection.pragma("application_id") != schema.APPLICATION_ID:
             raise LedgerError(

@@ -304,9 +304,9 @@ class HoldVerbs:
             row = view.one(_OPEN, (wallet, purchase))
         return hold_from(row) if row else None
 
-    def unanswered(self, wallet: str, purchase: str, *, wait: bool = True) -> Hold | None:
+    def unanswered(self, wallet: str, purchase: str) -> Hold | None:
         """See `Ledger.unanswered`."""
-        row = self._database.glance(_standing(purchase), (wallet, purchase), wait=wait)
+        row = self._database.glance(_standing(purchase), (wallet, purchase))
         return hold_from(row) if row else None
 
     def holds(

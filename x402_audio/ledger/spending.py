@@ -183,12 +183,18 @@ def recount(tx: Transaction, scope: str) -> dict[tuple[Purse, Period, int], int]
 
 def count(tx: Transaction, kind: HoldKind, scopes: Sequence[str], before: Facts | None, after: Facts) -> None:
     """Move every counter of a hold from what it was to what it is."""
-    rows = [
-        (purse, scope, period, start, amount)
-        for purse in PURSES[kind]
-        for (period, start), amount in rules.difference(before, after, purse).items()
-        for scope in scopes
-    ]
+    changes: dict[bool, dict[tuple[Period, int], int]] = {}
+    rows = []
+    refunds = bool(after.refunded or (before is not None and before.refunded))
+    for purse in PURSES[kind]:
+        lowered = refunds and purse in rules.REFUNDABLE  # without a refund all purses change alike
+        if lowered not in changes:
+            changes[lowered] = rules.difference(before, after, purse)
+        rows += [
+            (purse, scope, period, start, amount)
+            for (period, start), amount in changes[lowered].items()
+            for scope in scopes
+        ]
     if rows:
         tx.many(_ADD, rows)
 

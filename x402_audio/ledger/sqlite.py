@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.ledger.approvals import ApprovalVerbs
@@ -20,6 +20,7 @@ from x402_audio.ledger.jobs_book import JobVerbs
 from x402_audio.ledger.owner_acts import OwnerActs
 from x402_audio.ledger.rows import SELECT_EVENT, event_from
 
+T = TypeVar("T")
 _HEADS: Final = (
     "SELECT wallet, hash FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY wallet) ORDER BY wallet"
 )
@@ -54,6 +55,10 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
     def now(self) -> float:
         """See `Ledger.now`."""
         return self._database.now()
+
+    def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
+        """See `Ledger.begin`."""
+        return self._database.begin(verb)
 
     def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]:
         """See `Ledger.events`. Oldest first."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import apsw
 
-from x402_audio.errors import LedgerBusy, LedgerError, X402AudioError
+from x402_audio.errors import LedgerBusy, LedgerError
 
 BUSY: Final = frozenset({apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED, apsw.SQLITE_PROTOCOL})
 """Others use the file. PROTOCOL: too many began to read at once, again and again."""
@@ -34,11 +34,16 @@ def spoken(path: str) -> Iterator[None]:
     """Turn a failure into LedgerBusy or LedgerError about the ledger of that path."""
     try:
         yield
-    except X402AudioError:
+    except (apsw.Error, OSError) as error:
+        retell(path, error)
         raise
-    except apsw.Error as error:
+
+
+def retell(path: str, error: BaseException) -> None:
+    """Raise what SQLite or the system said as our own error; of any other nothing is said."""
+    if isinstance(error, apsw.Error):
         raise told(path, error) from None
-    except OSError as error:
+    if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
         raise LedgerError(
             f"the ledger {path} cannot be used: {why}", next_step=_way_back(path, error.errno)

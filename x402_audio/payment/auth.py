@@ -36,6 +36,7 @@ from x402_audio.flow import (
     Flow,
     Send,
     Sleep,
+    begun,
     call,
     forget_locals,
     in_thread,
@@ -156,7 +157,7 @@ class X402Auth(httpx.Auth):
                             elif whole and is_short(response):
                                 take_in(response, monotonic=self._clock.monotonic)
                             result = response
-                        case Call(function):
+                        case Call(function, _):
                             result = function()
                         case Sleep(seconds):
                             time.sleep(seconds)
@@ -199,8 +200,8 @@ class X402Auth(httpx.Auth):
                             elif whole and is_short(response):
                                 await take_in_async(response, monotonic=self._clock.monotonic)
                             result = response
-                        case Call(function):
-                            result = await in_thread(function)
+                        case Call(function, begin):
+                            result = await (in_thread(function) if begin is None else begun(function, begin))
                         case Sleep(seconds):
                             await asyncio.sleep(seconds)
                             result = None

@@ -21,14 +21,13 @@ from x402_audio.errors import (
     AlreadyResolved,
     ClockError,
     InsufficientBalance,
-    LedgerBusy,
     LedgerError,
     PaymentRejected,
     PaymentUnsettled,
     ProtocolError,
     SignerError,
 )
-from x402_audio.flow import Flow, at_once, call, sleep, together
+from x402_audio.flow import Flow, at_once, call, sleep
 from x402_audio.ledger.book import Hold, HoldState, Ledger, Limit, Reserve
 from x402_audio.money import Usdc
 from x402_audio.notices import Notice, OnNotice, ignore
@@ -128,11 +127,6 @@ def any_answer(response: httpx.Response) -> bool:
     return True
 
 
-def _as_it_is(flow: Flow[T]) -> Flow[T]:
-    """For books that never wait: there is no thread to change."""
-    return flow
-
-
 class Payer:
     """One wallet that pays within limits. Holds no money rules of its own: policy and ledger decide."""
 
@@ -157,10 +151,12 @@ class Payer:
         self._random = random
         self._chain = chain
         self._notice = on_notice
-        in_memory = getattr(ledger, "in_memory", False)
-        self.books = at_once if in_memory else call
-        self._together = _as_it_is if in_memory else together
+        self._in_memory = getattr(ledger, "in_memory", False)
         self._made: tuple[str, Envelope | None] = ("", None)
+
+    def books(self, verb: Callable[[], T]) -> Flow[T]:
+        """A verb of the books, each one transaction: at once where they never wait, else committed in a thread."""
+        return at_once(verb) if self._in_memory else call(verb, self.ledger.begin)
 
     # --- before
     def read_demand(self, response: httpx.Response) -> PaymentRequired:
@@ -220,12 +216,7 @@ class Payer:
     def prepare(
         self, terms: PaymentRequired, policy: PaymentPolicy, purchase: Purchase, limits: Sequence[Limit] = ()
     ) -> Flow[tuple[Hold, Header | None]]:
-        """`commit`, and the header where that was committed as leaving: in one change of threads, the brake looked at last."""
-        return self._together(self._prepare(terms, policy, purchase, limits))
-
-    def _prepare(
-        self, terms: PaymentRequired, policy: PaymentPolicy, purchase: Purchase, limits: Sequence[Limit]
-    ) -> Flow[tuple[Hold, Header | None]]:
+        """`commit`, and the header where that was committed as leaving; the brake is looked at last."""
         hold = yield from self.commit(terms, policy, purchase, limits)
         if hold.state != "signed" or hold.adopted:
             return hold, None
@@ -271,11 +262,8 @@ class Payer:
 
     # --- leaving
     def standing(self, identity: str) -> Flow[Hold | None]:
-        """The hold in a purchase's way: looked for at once, which costs less than a change of threads, unless somebody is writing."""
-        try:
-            return self.ledger.unanswered(self.wallet, identity, wait=False)
-        except LedgerBusy:
-            return (yield from call(partial(self.ledger.unanswered, self.wallet, identity)))
+        """The hold in a purchase's way."""
+        return self.books(partial(self.ledger.unanswered, self.wallet, identity))
 
     def still_fit(self, hold: Hold | None) -> Flow[Hold | None]:
         """An open hold that may go on; one that was never signed and is too old to send is freed, and None returned."""

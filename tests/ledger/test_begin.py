@@ -1,0 +1,226 @@
+"""A verb begun in one thread and committed in another: all of it or nothing, nobody waits who must not, no limit gives way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tests.books import asked, books
+from tests.ledger.desk import DOLLAR, NOON, SteppedClock, counted_random, limit, pay, signed, wish
+from x402_audio.errors import ApprovalWanted, BudgetExceeded, Frozen, LedgerBusy, LedgerError
+from x402_audio.flow import begun
+from x402_audio.ledger.book import Event
+from x402_audio.ledger.sqlite import SqliteLedger
+
+HOLDS = "SELECT count(*) FROM hold"
+
+
+def holds_seen_elsewhere(path: Path) -> int:
+    """Through another connection: what is committed."""
+    return int(asked(path, HOLDS)[0][0])
+
+
+def in_another_thread(act: Any) -> Any:
+    given: list[Any] = []
+
+    def run() -> None:
+        try:
+            given.append(act())
+        except Exception as error:
+            given.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert given, "the other thread waits for something"
+    return given[0]
+
+
+def test_what_is_begun_is_there_for_others_only_when_it_is_ended(ledger: SqliteLedger, path: Path) -> None:
+    told: list[Event] = []
+    ledger.listen(told.append)
+    is_left, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+
+    assert (is_left, holds_seen_elsewhere(path), told) == (True, 0, [])
+    hold = in_another_thread(end)
+    assert (holds_seen_elsewhere(path), ledger.hold(hold.id).state) == (1, "reserved")
+    assert [event.to for event in told if event.subject.startswith("hold:")] == ["reserved"]
+
+
+def test_a_look_leaves_nothing_to_end(ledger: SqliteLedger) -> None:
+    hold = pay(ledger, wish())
+
+    is_left, end = ledger.begin(partial(ledger.hold, hold))
+    assert not is_left
+    assert end().state == "settled"
+    assert pay(ledger, wish())
+
+
+def test_a_verb_that_refuses_leaves_nothing_and_the_ledger_free(ledger: SqliteLedger, path: Path) -> None:
+    is_left, end = ledger.begin(partial(ledger.reserve, wish(200), (limit("jobs", "day", 100),)))
+
+    assert not is_left
+    with pytest.raises(BudgetExceeded):
+        end()
+    assert holds_seen_elsewhere(path) == 0
+    assert pay(ledger, wish())
+
+
+def test_a_verb_that_books_and_then_refuses_has_booked_when_it_refuses(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    asks = limit("jobs", "unasked", 50)
+    is_left, end = ledger.begin(partial(ledger.reserve, wish(100), (asks,)))
+
+    assert is_left
+    assert asked(path, "SELECT count(*) FROM approval") == [(0,)]
+    with pytest.raises(ApprovalWanted):
+        end()
+    assert asked(path, "SELECT state FROM approval") == [("wanted",)]
+    frozen = ledger.reserve(wish(), ())
+    ledger.freeze("somebody")
+    _, end = ledger.begin(partial(ledger.depart, frozen.id, b"header"))
+    with pytest.raises(Frozen):
+        end()
+    assert ledger.hold(frozen.id).state == "void"
+
+
+def test_what_is_never_ended_never_happened(ledger: SqliteLedger, path: Path) -> None:
+    begun_once = ledger.begin(partial(ledger.reserve, wish(), ()))
+    assert begun_once[0]
+    del begun_once
+    gc.collect()
+
+    assert holds_seen_elsewhere(path) == 0
+    assert pay(ledger, wish())
+    assert holds_seen_elsewhere(path) == 1
+
+
+def test_nobody_begins_while_another_thread_writes(ledger: SqliteLedger) -> None:
+    _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+
+    assert isinstance(
+        in_another_thread(partial(ledger.begin, partial(ledger.reserve, wish(), ()))), LedgerBusy
+    )
+    with pytest.raises(LedgerBusy):  # nor this one: a thread has one transaction
+        ledger.begin(partial(ledger.reserve, wish(), ()))
+    end()
+    _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+    end()
+    assert len(ledger.holds()) == 2
+
+
+def test_nobody_begins_while_another_program_writes_and_nothing_waits(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    pay(ledger, wish())
+    with books(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerBusy):
+            ledger.begin(partial(ledger.reserve, wish(), ()))
+        other.execute("ROLLBACK")
+    assert len(ledger.holds()) == 1
+    assert pay(ledger, wish()), "and the next one who waits is given his 30 s again"
+
+
+def test_a_closed_ledger_is_not_opened_by_who_must_not_wait(ledger: SqliteLedger) -> None:
+    ledger.close()
+    with pytest.raises(LedgerBusy):
+        ledger.begin(partial(ledger.reserve, wish(), ()))
+    assert pay(ledger, wish())
+
+
+def test_a_writer_who_waits_for_what_is_begun_gets_his_turn(ledger: SqliteLedger) -> None:
+    _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+    waits = threading.Thread(target=pay, args=(ledger, wish()))
+    waits.start()
+    in_another_thread(end)
+    waits.join(60)
+    assert not waits.is_alive()
+    assert len(ledger.holds()) == 2
+
+
+def test_a_commit_that_fails_books_nothing_and_says_so(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """The disk is full when the commit comes."""
+
+        def __init__(self, connection: apsw.Connection) -> None:
+            self._connection = connection
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if statement == "COMMIT":
+                raise apsw.FullError("database or disk is full")
+            return self._connection.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+    connection = ledger._database._connection
+    assert connection is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._database, "_connection", Full(connection))
+        _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+        with pytest.raises(LedgerError, match="full"):
+            end()
+    assert holds_seen_elsewhere(path) == 0
+    assert pay(ledger, wish())
+
+
+def test_forty_tasks_of_one_loop_spend_a_limit_exactly(ledger: SqliteLedger) -> None:
+    room = (limit("jobs", "day", 700),)
+
+    async def buy() -> bool:
+        try:
+            hold = await begun(partial(ledger.reserve, wish(100), room), ledger.begin)
+        except BudgetExceeded:
+            return False
+        await begun(partial(ledger.depart, hold.id, b"header"), ledger.begin)
+        await begun(partial(ledger.settle, hold.id, evidence="receipt"), ledger.begin)
+        return True
+
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(buy() for _ in range(40)))
+
+    assert sum(asyncio.run(all_of_them())) == 7
+    assert sum(hold.amount for hold in ledger.holds()) == 7 * DOLLAR
+
+
+def test_a_loop_and_plain_threads_share_one_ledger(path: Path) -> None:
+    ledger = SqliteLedger(path, clock=SteppedClock(NOON), random=counted_random())
+    room = (limit("jobs", "day", 2_000),)
+    paid: list[str] = []
+
+    def spend() -> None:
+        for _ in range(10):
+            try:
+                paid.append(signed(ledger, wish(100), *room))
+            except BudgetExceeded:
+                return
+
+    async def buy() -> None:
+        try:
+            paid.append((await begun(partial(ledger.reserve, wish(100), room), ledger.begin)).id)
+        except BudgetExceeded:
+            return
+
+    async def loop() -> None:
+        await asyncio.gather(*(buy() for _ in range(15)))
+
+    threads = [threading.Thread(target=spend) for _ in range(3)]
+    for each in threads:
+        each.start()
+    asyncio.run(loop())
+    for each in threads:
+        each.join(60)
+    assert len(paid) == len(ledger.holds()) == 20
+    assert ledger.verify() == []
+    ledger.close()
