@@ -81,6 +81,16 @@ def version(path: Path, number: int) -> None:
     asked(path, f"PRAGMA user_version = {number}")
 
 
+def nothing_but(path: Path, suffix: str) -> None:
+    path.unlink()
+    Path(f"{path}{suffix}").touch(0o600)
+
+
+def emptied(path: Path) -> None:
+    path.rename(f"{path}-wal")
+    path.touch(0o600)
+
+
 def put_back(path: Path) -> None:
     """A backup in the ledger's place; beside it the log that a killed program left."""
     ledger = SqliteLedger(path)
@@ -125,12 +135,9 @@ TROUBLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone, its log left": (
         lambda path: (path.rename(f"{path}-wal")), "restore"
     ),
-    "gone, an empty log left": (lambda path: (path.unlink(), Path(f"{path}-wal").touch(0o600)), "restore"),
-    "gone, its shared memory left": (lambda path: (path.unlink(), Path(f"{path}-shm").touch(0o600)), "restore"),
-    "cut to nothing, its log left": (
-        lambda path: (os.truncate(path, 0), Path(f"{path}-wal").write_bytes(b"x" * 9_000), Path(f"{path}-wal").chmod(0o600)),
-        "--ledger",
-    ),
+    "gone, an empty log left": (lambda path: nothing_but(path, "-wal"), "restore"),
+    "gone, its shared memory left": (lambda path: nothing_but(path, "-shm"), "restore"),
+    "cut to nothing, its log left": (emptied, "--ledger"),
     "a copy put over it, its log left": (put_back, "-wal"),
     "open to others": (lambda path: path.chmod(0o644), "chmod 600"),
     "written by a newer program": (lambda path: version(path, schema.SCHEMA_VERSION + 1), "pip install -U"),
