@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,16 +24,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Final
 
+import apsw
 import httpx
 
-from benchmarks.measure import Row, row
+from benchmarks.measure import JOURNAL, Row, row
 from benchmarks.peers import ARMS, ROOT
 from benchmarks.seller import demand
 from x402_audio.clock import Clock, SystemClock, system_random
 from x402_audio.flow import Call, Flow, Send
 from x402_audio.ledger import spending
 from x402_audio.ledger.book import Hold, Limit, NewJob
-from x402_audio.ledger.database import Database, wal_is_safe
+from x402_audio.ledger.database import Database
 from x402_audio.ledger.limits import SETTINGS
 from x402_audio.ledger.owner import this_owner
 from x402_audio.ledger.schema import create_script
@@ -64,8 +64,6 @@ LIMITS: Final = tuple(
     Limit(purse, window, Usdc(10**14), source="environment") for purse, window, _ in SETTINGS.values()
 )
 """Every limit there is a setting for; none is in the way."""
-JOURNAL: Final = "WAL" if wal_is_safe(sqlite3.sqlite_version_info[:3]) else "TRUNCATE"
-"""As the ledger chooses."""
 YEAR_S: Final = 365 * 86_400
 COUNTED: Final = ("syncs", "writes", "bytes")
 
@@ -145,11 +143,12 @@ def _answer(request: httpx.Request) -> httpx.Response:
 
 def bare(path: Path) -> Callable[[], None]:
     """The floor: what nobody who commits before signing and after the answer can do without."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-    connection.executescript(f"""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(30_000)
+    connection.execute(f"""
         PRAGMA journal_mode = {JOURNAL}; PRAGMA synchronous = FULL;
         CREATE TABLE IF NOT EXISTS bare (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
-    """)
+    """).fetchall()  # to its end: a script stops at what answers
 
     def act() -> None:
         for _ in range(2):
@@ -266,10 +265,11 @@ def against(
 
 def commits_of_a_payment(path: Path) -> float:
     """Every transaction has a ledger time of its own."""
-    with closing(sqlite3.connect(path)) as db:
-        holds, commits = db.execute(
+    with closing(apsw.Connection(str(path))) as db:
+        found: Any = db.execute(
             "SELECT count(DISTINCT subject), count(DISTINCT at) FROM event WHERE subject LIKE 'hold:%'"
-        ).fetchone()
+        ).fetchall()
+    ((holds, commits),) = found
     return float(commits / holds)
 
 
@@ -305,19 +305,21 @@ def past(jobs: int) -> Path:
     for _ in range(2):  # the first one also pins the payee
         buyer.do_job()
     buyer.ledger.close()
-    with closing(sqlite3.connect(draft)) as db:
-        db.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -2000000;")
+    with closing(apsw.Connection(str(draft))) as db:
+        for setting in ("synchronous = OFF", "journal_mode = OFF", "cache_size = -2000000"):
+            db.execute(f"PRAGMA {setting}").fetchall()
+        db.execute("BEGIN")
         _copy(db, jobs)
-        db.commit()
+        db.execute("COMMIT")
     _count(draft)
     draft.rename(path)
     return path
 
 
-def _copy(db: sqlite3.Connection, jobs: int) -> None:
-    ids = db.execute(
+def _copy(db: apsw.Connection, jobs: int) -> None:
+    ids: Any = db.execute(
         "SELECT id, substr(job_id, 5), substr(nonce, 3) FROM hold ORDER BY rowid DESC LIMIT 1"
-    ).fetchone()
+    ).fetchall()[0]
     hold, token, _ = ids
     db.execute("CREATE TEMP TABLE past (n INTEGER PRIMARY KEY, hold, token, nonce, hash, later)")
     db.execute(

@@ -16,7 +16,9 @@ from statistics import median
 from types import CodeType
 from typing import Any, Final, Literal
 
-_IN_C: Final = ("sqlite3", "_socket", "coincurve", "_cffi", "sha3", "select", "zlib", "hashlib", "_json")
+JOURNAL: Final = "WAL"
+"""How the ledger's SQLite makes a commit whole on this machine's disk."""
+_IN_C: Final = ("apsw", "_socket", "coincurve", "_cffi", "sha3", "select", "zlib", "hashlib", "_json")
 
 
 @dataclass(frozen=True, slots=True)

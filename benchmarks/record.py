@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sqlite3
 import subprocess
 import tempfile
 import tomllib
@@ -17,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measure import Row
+import apsw
+
+from benchmarks.measure import JOURNAL, Row
 from x402_audio import __version__
 
 RECORD: Final = Path(__file__).with_name("recorded.json")
@@ -48,7 +49,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "file system": found.stdout.strip() or "unknown",
         "Python": platform.python_version(),
-        "SQLite": sqlite3.sqlite_version,
+        "SQLite": f"{apsw.sqlite_lib_version()}, journal mode {JOURNAL}",
     }
 
 

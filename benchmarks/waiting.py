@@ -13,17 +13,17 @@ import gc
 import json
 import os
 import selectors
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar, TypeVarTuple, Unpack
 
+import apsw
 import httpx
 
 from benchmarks.measure import Row, row
@@ -161,12 +161,11 @@ def fill(path: Path, jobs: int) -> None:
             )
         )  # fmt: skip
     ledger.close()
-    with sqlite3.connect(path) as db:
+    with closing(apsw.Connection(str(path))) as db:
         db.execute(
             "UPDATE job SET state = 'queued', queue_id = id, queued_at = 1790000000,"
             " due = 1790000000 + (CAST(substr(id, 5) AS REAL) + 0.5) * ?", (interval / jobs,),
         )  # fmt: skip
-    db.close()
 
 
 async def wait(path: Path, jobs: int, loop: Ahead) -> dict[str, float]:

@@ -86,6 +86,8 @@ LATE = (
     "pydantic",
 )
 """Slow to import or with side effects (eth_account raises the recursion limit): only inside functions."""
+FOREIGN_SQLITE = {"sqlite3", "_sqlite3", "pysqlite3", "aiosqlite", "sqlalchemy", "dbm"}
+"""Another SQLite library on the ledger's file in the same process would end the locks of ours, as POSIX has it."""
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "managers"}
 MAY_CATCH_EVERYTHING = {
     "flow.py": "a driver throws whatever a step raised into the flow, which decides",
@@ -207,6 +209,50 @@ def test_heavy_packages_are_imported_inside_functions() -> None:
         if module.split(".")[0] in LATE
     ]
     assert not breaches, listed(breaches)
+
+
+def test_one_sqlite_library_is_loaded_and_no_other() -> None:
+    breaches = [
+        f"{where} imports {module}"
+        for place in house()
+        for where, module in imports(place)
+        if module.split(".")[0] in FOREIGN_SQLITE
+    ]
+    assert not breaches, listed(breaches)
+
+
+def test_no_test_opens_books_with_another_sqlite_library() -> None:
+    root = HOUSE.parent
+    breaches = [
+        f"{path.relative_to(root)} imports {name}"
+        for folder in ("tests", "benchmarks")
+        for path in sorted((root / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        )
+        if name.split(".")[0] in FOREIGN_SQLITE
+    ]
+    assert not breaches, listed(breaches)
+
+
+def test_a_purchase_loads_no_other_sqlite_library() -> None:
+    """Nor does a package we stand on."""
+    asked = (
+        "import sys, x402_audio.client, x402_audio.ledger.sqlite, x402_audio.jobs.advance, x402_audio.protocol.exact,"
+        " eth_account, web3, httpx, rich, soundfile, dotenv, argon2\n"
+        "print(sorted({'sqlite3', '_sqlite3', 'pysqlite3'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=HOUSE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ended.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])

@@ -184,12 +184,14 @@ class Walk:
 def kill_points(steps: Sequence[Step]) -> list[tuple[Step, str]]:
     """Before each point, and after those by which the seller or the disk learns something.
 
-    After a sync is before the next point: between two points a process changes nothing but its memory.
+    After a sync is before the next point: between two points a process changes nothing but its memory. After a commit
+    it changes the memory it shares with other programs on the ledger, so that is a point of its own.
     """
     return [
         (step, step.when)
         for step in steps
-        if step.point and (step.when == "before" or step.kind in ("request", "body", "answer", "rename"))
+        if step.point
+        and (step.when == "before" or step.kind in ("commit", "request", "body", "answer", "rename"))
     ]
 
 
@@ -285,6 +287,14 @@ def test_killed_at_every_point_and_resumed_it_pays_once_and_delivers(
     tell(f"{walk.name}: {len(visited)} points ({kinds_in_words}), {len(kills)} kills, {resumed} resumed")
     assert not failed, "\n\n".join(failed)
     assert visited == wanted
+    if not only_points:
+        names = {step.name for step, _ in kills}
+        assert {"commit state/ledger.db-wal", "sync state/ledger.db"} <= names, (
+            "commits, and what takes them up"
+        )
+        assert walk.name != "topup" or "truncate state/ledger.db-wal" in names, (
+            "a header that is gone left the log"
+        )
 
 
 def _told_apart(steps: Sequence[Step]) -> list[tuple[int, str, str]]:

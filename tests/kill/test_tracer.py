@@ -17,10 +17,14 @@ import pytest
 from tests.kill.tracer import Run, Step, run, unsynced_before
 
 COMMAND = """
-import http.client, os, sqlite3, sys
-books = sqlite3.connect("books.db", isolation_level=None)
-books.executescript("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; CREATE TABLE t (x)")
+import apsw, http.client, os, sys
+books = apsw.Connection("books.db")
+books.pragma("journal_mode", sys.argv[2])
+books.pragma("synchronous", "full")
+books.execute("CREATE TABLE t (x)")
 books.execute("INSERT INTO t VALUES (1)")
+if sys.argv[3:] == ["taken-up"]:
+    books.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 seller = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
 seller.request("POST", "/x402/top-up?q=hidden", body=b"{}", headers={"Payment-Signature": "hidden"})
 seller.getresponse().read()
@@ -30,13 +34,25 @@ with open("track.part", "wb") as part:
     os.fsync(part.fileno())
 os.replace("track.part", "track.mp3")
 folder = os.open(".", os.O_RDONLY)
-if len(sys.argv) == 2:
+if sys.argv[3:] != ["careless"]:
     os.fsync(folder)
 seller.request("POST", "/audio/complete", body=b"{}")
 seller.getresponse().read()
 """
 SYNCED = ["sync books.db-journal", "sync", "sync books.db-journal", "sync books.db"]
-COMMIT = [*SYNCED, "commit books.db-journal", "sync books.db-journal"]
+COMMIT = {
+    "truncate": [*SYNCED, "commit books.db-journal", "sync books.db-journal"],
+    "wal": ["commit books.db-wal"],
+}
+TAKEN_UP = ["commit books.db-wal", "truncate books.db", "sync books.db", "truncate books.db-wal"]
+"""A checkpoint: the log synced once more, its pages written into the file and synced, then it is emptied."""
+CLOSED = [
+    "commit books.db-wal",
+    "truncate books.db",
+    "sync books.db",
+    "unlink books.db-shm",
+    "unlink books.db-wal",
+]
 
 
 class _Seller(BaseHTTPRequestHandler):
@@ -64,21 +80,23 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def _run(shim: Path, folder: Path, port: int, *more: str, kill: tuple[int, str] | None = None) -> Run:
+def _run(
+    shim: Path, folder: Path, port: int, *more: str, journal: str = "wal", kill: tuple[int, str] | None = None
+) -> Run:
     folder.mkdir()
-    return run(
-        [sys.executable, "-c", COMMAND, str(port), *more], folder=folder, environment={}, shim=shim, kill=kill
-    )
+    command = [sys.executable, "-c", COMMAND, str(port), journal, *more]
+    return run(command, folder=folder, environment={}, shim=shim, kill=kill)
 
 
 def _is_complete(step: Step) -> bool:
     return step.subject == "POST /audio/complete"
 
 
+@pytest.mark.parametrize("journal", ["wal", "truncate"])
 def test_every_commit_sync_rename_request_and_answer_is_a_point(
-    shim: Path, tmp_path: Path, port: int
+    shim: Path, tmp_path: Path, port: int, journal: str
 ) -> None:
-    done = _run(shim, tmp_path / "walk", port)
+    done = _run(shim, tmp_path / "walk", port, journal=journal)
     assert done.exit_code == 0, done.stderr
     points = [
         step.name for step in done.steps if step.point and (step.when == "before" or step.kind == "answer")
@@ -86,9 +104,20 @@ def test_every_commit_sync_rename_request_and_answer_is_a_point(
     paid = ["request POST /x402/top-up +payment", "body", "answer 200"]
     saved = ["sync track.part", "rename track.mp3", "sync"]
     completed = ["request POST /audio/complete", "body", "answer 200"]
-    assert points[-len(COMMIT + paid + saved + completed) :] == [*COMMIT, *paid, *saved, *completed]
+    last = [*COMMIT[journal], *paid, *saved, *completed, *(CLOSED if journal == "wal" else [])]
+    assert points[-len(last) :] == last
     assert done.points == len(points)
     assert unsynced_before(done.steps, _is_complete) == []
+
+
+def test_what_is_taken_up_from_the_log_is_a_point_and_left_unsynced_nowhere(
+    shim: Path, tmp_path: Path, port: int
+) -> None:
+    done = _run(shim, tmp_path / "walk", port, "taken-up")
+    points = [step.name for step in done.steps if step.point and step.when == "before"]
+    at = points.index("request POST /x402/top-up +payment")
+    assert points[at - len(TAKEN_UP) - 1 : at] == [*COMMIT["wal"], *TAKEN_UP]
+    assert unsynced_before(done.steps, lambda step: step.kind == "request") == []
 
 
 def test_nothing_but_method_and_path_of_a_request_is_written_down(

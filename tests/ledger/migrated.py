@@ -35,5 +35,5 @@ def old_ledger(path: Path) -> Path:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(0o600)
     with books(path) as connection:
-        connection.execute((Path(__file__).parent.parent / "data" / "ledger-v1.sql").read_text())
+        connection.execute((Path(__file__).parent.parent / "data" / "ledger-v1.sql").read_text()).fetchall()
     return path

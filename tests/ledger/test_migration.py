@@ -94,7 +94,7 @@ def test_a_ledger_of_version_1_is_read_as_its_own_program_left_it(path: Path) ->
 def test_version_1_on_paper_is_what_the_released_program_wrote(path: Path) -> None:
     shape = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
     with books(":memory:") as made:
-        made.execute(schema.TABLES)
+        made.execute(schema.TABLES).fetchall()
         assert made.execute(shape).fetchall() == asked(path, shape)
 
 
@@ -116,7 +116,7 @@ def test_an_old_ledger_comes_forward_with_everything_that_was_in_it(
 
 def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) -> None:
     with books(path) as connection:
-        connection.execute(f"BEGIN; {schema.MIGRATIONS[2]} PRAGMA user_version = 2;")
+        connection.execute(f"BEGIN; {schema.MIGRATIONS[2]} PRAGMA user_version = 2;").fetchall()
         connection.execute(
             "INSERT INTO sized SELECT id, origin, model, '60 s' FROM hold WHERE kind = 'direct' AND state = 'settled'"
         )

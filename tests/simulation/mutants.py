@@ -236,7 +236,8 @@ def body_digest_forgotten() -> Patches:
 
 
 def commits_not_synced() -> Patches:
-    return [(database, "_SETTINGS", database._SETTINGS.replace("FULL", "OFF"))]
+    unsynced = tuple(one.replace("FULL", "OFF") for one in database._SETTINGS)
+    return [(database, "_SETTINGS", unsynced)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from tests.cli.test_exit_codes import failed, plan
 from tests.state.walker import MEMORY
 from x402_audio.client import AudioClient
 from x402_audio.ledger import place, schema
+from x402_audio.ledger.place import COMPANIONS
+from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.sandbox import FaultRule
 
 OpenShop = Callable[..., Shop]
@@ -79,6 +81,29 @@ def version(path: Path, number: int) -> None:
     asked(path, f"PRAGMA user_version = {number}")
 
 
+def nothing_but(path: Path, suffix: str) -> None:
+    path.unlink()
+    Path(f"{path}{suffix}").touch(0o600)
+
+
+def emptied(path: Path) -> None:
+    path.rename(f"{path}-wal")
+    path.touch(0o600)
+
+
+def put_back(path: Path) -> None:
+    """A backup in the ledger's place; beside it the log that a killed program left."""
+    ledger = SqliteLedger(path)
+    ledger.backup(f"{path}.backup")
+    ledger.remember_seller("https://later.example", "direct")
+    log = Path(f"{path}-wal").read_bytes()
+    ledger.close()
+    assert log
+    Path(f"{path}.backup").replace(path)
+    Path(f"{path}-wal").write_bytes(log)
+    Path(f"{path}-wal").chmod(0o600)
+
+
 def refused(cli: CommandLine, words: tuple[str, ...], shop: Shop, way_back: str) -> None:
     """Exit 2 in one line that names the way back, and nothing reached the seller's books."""
     ended = cli(*words, "--json")
@@ -107,6 +132,13 @@ TROUBLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone, its journal left": (
         lambda path: (path.rename(f"{path}-journal")), "restore"
     ),
+    "gone, its log left": (
+        lambda path: (path.rename(f"{path}-wal")), "restore"
+    ),
+    "gone, an empty log left": (lambda path: nothing_but(path, "-wal"), "restore"),
+    "gone, its shared memory left": (lambda path: nothing_but(path, "-shm"), "restore"),
+    "cut to nothing, its log left": (emptied, "--ledger"),
+    "a copy put over it, its log left": (put_back, "-wal"),
     "open to others": (lambda path: path.chmod(0o644), "chmod 600"),
     "written by a newer program": (lambda path: version(path, schema.SCHEMA_VERSION + 1), "pip install -U"),
 }  # fmt: skip
@@ -120,7 +152,8 @@ def test_on_unsound_books_nothing_is_paid_and_sound_again_the_job_is_delivered(
     with changed(path, lambda: change(path)):
         for words in WAYS.values():
             refused(cli, words, shop, way_back)
-    Path(f"{path}-journal").unlink(missing_ok=True)
+    for suffix in COMPANIONS:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
     finish(cli, shop)
 
 
@@ -151,7 +184,6 @@ def without_privilege() -> None:
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_books_that_can_only_be_read_pay_nothing(what: str, shop: Shop, path: Path, cli: CommandLine) -> None:
     def close() -> None:
-        Path(f"{path}-journal").unlink()
         (path if what == "file" else path.parent).chmod(0o400 if what == "file" else 0o500)
 
     with changed(path, close):

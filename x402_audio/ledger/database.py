@@ -49,9 +49,10 @@ TICK_S: Final = 1e-6
 _LAST_EVENT: Final = "SELECT seq, at, wallet, hash FROM event ORDER BY seq DESC LIMIT 1"
 _HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SETTINGS: Final = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;" + (
-    "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" if sys.platform == "darwin" else ""
+_SETTINGS: Final = ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON") + (
+    ("fullfsync = ON", "checkpoint_fullfsync = ON") if sys.platform == "darwin" else ()
 )
+"""Each a statement of its own: apsw stops a script at the first one that answers, until the answer is read."""
 _KEEPS_LOG: Final = (18, 2)
 _LOGGED: Final = b"\2\2"
 """Place and length of two bytes in a database's header, and what they are in WAL mode."""
@@ -454,7 +455,7 @@ def _make(path: str, random: Random) -> None:
     create_empty(draft)
     try:
         with closing(apsw.Connection(draft, flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
-            connection.execute(schema.create_script())
+            connection.execute(schema.create_script()).fetchall()
             if shares_memory(folder):
                 connection.pragma("journal_mode", "wal")  # last, so that the draft is one file
         sync(draft)
@@ -498,10 +499,10 @@ def _open(path: str) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(BUSY_S * 1000))
-        connection.config(
-            apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1
-        )  # else some plans are made anew for every value
-        connection.execute(_SETTINGS)
+        # Else some plans are made anew for every value.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        for setting in _SETTINGS:
+            connection.execute(f"PRAGMA {setting}").fetchall()
         if connection.pragma("application_id") != schema.APPLICATION_ID:
             raise LedgerError(
                 f"{path} is not a ledger of x402-audio", next_step="name another file with --ledger"
