@@ -292,7 +292,7 @@ def past(jobs: int) -> Path:
 
     Shapes, sizes, keys and counters are real; the copies' hashes are random, so `verify` would not take them.
     """
-    shape = hashlib.sha256(create_script().encode()).hexdigest()[:12]
+    shape = hashlib.sha256((create_script() + _PAST).encode()).hexdigest()[:12]
     folder = Path(gettempdir()) / f"x402-audio-benchmarks-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{jobs}-{shape}.db"
@@ -316,17 +316,21 @@ def past(jobs: int) -> Path:
     return path
 
 
+_PAST: Final = """
+    WITH RECURSIVE each(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < :jobs)
+    INSERT INTO temp.past SELECT n,
+        printf('h%012x', CAST((:began + n * :apart) * 1000 AS INTEGER)) || lower(hex(randomblob(10))),
+        lower(hex(randomblob(16))), lower(hex(randomblob(32))), lower(hex(randomblob(32))), n * :apart FROM each
+"""
+
+
 def _copy(db: apsw.Connection, jobs: int) -> None:
-    ids: Any = db.execute(
-        "SELECT id, substr(job_id, 5), substr(nonce, 3) FROM hold ORDER BY rowid DESC LIMIT 1"
+    *ids, began = db.execute(
+        "SELECT id, substr(job_id, 5), substr(nonce, 3), created_at FROM hold ORDER BY rowid DESC LIMIT 1"
     ).fetchall()[0]
     hold, token, _ = ids
     db.execute("CREATE TEMP TABLE past (n INTEGER PRIMARY KEY, hold, token, nonce, hash, later)")
-    db.execute(
-        "WITH RECURSIVE each(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < ?) INSERT INTO temp.past"
-        " SELECT n, 'h' || lower(hex(randomblob(16))), lower(hex(randomblob(16))), lower(hex(randomblob(32))),"
-        " lower(hex(randomblob(32))), n * ? FROM each", (jobs, YEAR_S / jobs),
-    )  # fmt: skip
+    db.execute(_PAST, {"jobs": jobs, "began": began, "apart": YEAR_S / jobs})
     for table, of_one, value in (
         ("job", "id = ?", f"job-{token}"),
         ("hold", "id = ?", hold),

@@ -125,7 +125,8 @@ class Transaction(View):
         self._connection.executemany(statement, rows)
 
     def new_id(self, prefix: str) -> str:
-        return prefix + self._random(16).hex()
+        """Ids of one time stand side by side in their index: a page that is still in memory, however long the past is."""
+        return f"{prefix}{int(self.now * 1000):012x}{self._random(10).hex()}"
 
     def event(
         self,
