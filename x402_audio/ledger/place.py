@@ -53,7 +53,7 @@ class Identity(NamedTuple):
 
 def identity_of(path: str) -> Identity:
     """The file that lies there now."""
-    facts = os.lstat(path)  # asked with every transaction: a Path would cost ten times the call
+    facts = os.lstat(path)
     return Identity(facts.st_dev, facts.st_ino)
 
 
@@ -84,19 +84,24 @@ def check_still(path: str, identities: Mapping[str, Identity]) -> None:
     SQLite would go on writing to a log that nobody finds again.
     """
     for suffix, identity in identities.items():
-        what = f"the log of the ledger, {path}{suffix}," if suffix else f"the ledger {path}"
         try:
-            now = identity_of(path + suffix)
+            now = os.lstat(
+                path + suffix
+            )  # asked with every transaction: a Path would cost ten times the call
         except FileNotFoundError:
             raise LedgerError(
-                f"{what} is gone; it was moved or deleted while this program had it open",
+                f"{_named(path, suffix)} is gone; it was moved or deleted while this program had it open",
                 next_step="put it back, or restore a backup; then start this program again",
             ) from None
-        if now != identity:
+        if now.st_ino != identity.inode or now.st_dev != identity.device:
             raise LedgerError(
-                f"{what} was replaced while this program had it open",
+                f"{_named(path, suffix)} was replaced while this program had it open",
                 next_step="start this program again, then: x402-audio reconcile",
             )
+
+
+def _named(path: str, suffix: str) -> str:
+    return f"the log of the ledger, {path}{suffix}," if suffix else f"the ledger {path}"
 
 
 def check_whole(path: str, page_bytes: int) -> None:
