@@ -140,6 +140,26 @@ def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) 
     assert asked(path, "SELECT id, size FROM hold WHERE size <> '' ORDER BY id") == kept
 
 
+def test_what_version_3_knew_is_found_by_the_shorter_looks_of_version_4(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        as_version(3, patch)
+        with closing(open_ledger(path)) as ledger:
+            jobs, holds, events = ledger.jobs(), ledger.holds(), ledger.events()
+    as_version(4, monkeypatch)
+    with closing(open_ledger(path)) as ledger:
+        assert (ledger.jobs(), ledger.holds(), ledger.events()) == (jobs, holds, events)
+        assert (ledger.heads(), ledger.verify()) == (HEADS, [])
+        over = [job for job in jobs if job.queued_at and job.state in ("completed", "failed", "expired")]
+        assert over
+        for job in over:
+            ended = ledger.last_ended(job.wallet, job.origin, 100)
+            assert {one.id for one in ended} == {one.id for one in over if one.origin == job.origin}
+    index = "SELECT name FROM sqlite_master WHERE name IN ('hold_shown', 'job_ended') ORDER BY name"
+    assert asked(path, index) == [("hold_shown",), ("job_ended",)]
+
+
 def test_a_new_ledger_and_one_brought_forward_have_the_same_shape(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

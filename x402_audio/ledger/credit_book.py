@@ -28,8 +28,9 @@ _DRAWN: Final = (
     " AND wallet = ? AND origin = ? AND resolved_at >= ?"
 )
 _CREDITED: Final = (
-    "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
-    " AND wallet = ? AND origin = ? AND (delivered_at IS NULL OR (resolved_at >= ? AND delivered_at > ?))"
+    "SELECT coalesce(sum(amount), 0) FROM (SELECT amount FROM hold WHERE kind = 'topup' AND state = 'settled'"
+    " AND wallet = ?1 AND origin = ?2 AND delivered_at IS NULL UNION ALL SELECT amount FROM hold WHERE kind = 'topup'"
+    " AND state = 'settled' AND wallet = ?1 AND origin = ?2 AND +resolved_at >= ?3 AND delivered_at > ?3)"
 )
 _NOT_SHOWN: Final = (
     "SELECT id, amount, state FROM hold WHERE kind = 'topup' AND state = 'settled'"
@@ -78,7 +79,7 @@ class CreditVerbs:
                 risen=previous is not None and balance > previous.balance + TOLERANCE,
             )  # fmt: skip
             since = tx.now if previous is None else previous.read_at
-            credited = _sum(tx, _CREDITED, wallet, origin, since, since)
+            credited = _sum(tx, _CREDITED, wallet, origin, since)
             top_ups = tx.all(_NOT_SHOWN, (wallet, origin))
             perhaps = tx.all(_PERHAPS_SHOWN, (wallet, origin) * 2)
             judged = judged_with(credited_since=credited, not_shown=_total(top_ups))
