@@ -22,6 +22,7 @@ from x402_audio.errors import (
     AboveMaximum,
     BudgetExceeded,
     Frozen,
+    InsufficientBalance,
     PayeeRefused,
     PaymentRefused,
     PaymentRejected,
@@ -375,6 +376,34 @@ def test_an_answer_without_a_receipt_stays_to_be_proven(open_till: OpenTill, mod
     assert till.ledger.allowances([Limit("wallet", "ever", Usdc(10**9))])[0].held == PRICE
     till.buy()
     assert len(till.payments) == 2, "delivered is delivered: an equal request buys anew"
+
+
+class Chain:
+    """What the wallet has by the chain, where every payment of the till arrives at once."""
+
+    def __init__(self, till: Till, had: Usdc) -> None:
+        self._till, self._had = till, had
+
+    def usdc_balance(self, _: str, /) -> Usdc:
+        return Usdc(self._had - PRICE * len(self._till.payments))
+
+    def latest_time(self) -> int:
+        return int(self._till.clock.now())
+
+
+@VERSIONS
+def test_a_payment_that_nobody_proved_keeps_usdc_back_only_while_it_could_still_move(
+    open_till: OpenTill, mode: str
+) -> None:
+    till = open_till(mode)
+    till.faults(every("no_receipt"))
+    auth = till.new_auth(chain=Chain(till, Usdc(PRICE * 2)))
+    assert till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC).status_code == 200
+    with pytest.raises(InsufficientBalance, match="is needed"):
+        till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC)
+    till.clock.at += 3600
+    assert till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC).status_code == 200
+    assert (len(till.payments), till.ledger.frozen()) == (2, None)
 
 
 @VERSIONS
