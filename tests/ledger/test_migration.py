@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -196,6 +197,40 @@ def test_no_copy_that_lies_there_is_overwritten_and_a_dead_programs_draft_is_no_
     assert path.with_name(f"ledger.db.before-v{NOW}").read_text() == "kept by hand"
     assert beside(path) == {f".before-v{NOW}", f".before-v{NOW}.2"}
     assert version_of(path.with_name(f"ledger.db.before-v{NOW}.2")) == 1
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_where_no_file_has_two_names_the_copy_is_kept_all_the_same_and_nothing_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    as_version(NOW, monkeypatch)
+    path.with_name(f"ledger.db.before-v{NOW}").write_text("kept by hand")
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", no_links)
+    open_ledger(path).close()
+    assert path.with_name(f"ledger.db.before-v{NOW}").read_text() == "kept by hand"
+    assert beside(path) == {f".before-v{NOW}", f".before-v{NOW}.2"}
+    copy = path.with_name(f"ledger.db.before-v{NOW}.2")
+    assert (version_of(copy), stat.S_IMODE(copy.stat().st_mode)) == (1, 0o600)
+    assert version_of(path) == NOW
+
+
+def test_a_copy_that_cannot_be_named_leaves_the_ledger_and_no_empty_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_version(NOW, monkeypatch)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(LedgerError):
+        open_ledger(path)
+    assert (version_of(path), beside(path)) == (1, set())
 
 
 @pytest.mark.parametrize("broken", ["CREATE TABLE approval (id);", "SELEC 1;", "CREATE TABLE x ("])
