@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 import pytest
 
-from tests.jobs.stage import OpenStage, Shopper, Stage, usd
+from tests.jobs.stage import MODEL, CountingSigner, OpenStage, Shopper, Stage, usd
 from tests.ledger.long_past import asked_of_the_books, dear, lengthen
 from x402_audio.errors import JobFailed, X402AudioError
+from x402_audio.payment.auth import X402Auth
+from x402_audio.payment.policy import PaymentPolicy
 from x402_audio.sandbox import FaultRule
 
 LATE = "seed-audio-1-0"
@@ -160,3 +163,31 @@ def test_work_and_resume_find_what_is_open_without_the_whole_past(
     _cheap(monkeypatch, shopper, lambda: shopper.resume("a"))
     _cheap(monkeypatch, shopper, lambda: shopper.work(until_idle=True))
     assert (shopper.job("b").state, len(shop.jobs)) == ("completed", 3)
+
+
+def test_a_strangers_client_that_pays_a_seller_without_receipts_reads_none_of_its_past(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its payments stays open until reconcile: there are thousands of them."""
+    shop = stage(FaultRule("no_receipt", "/audio/queue", every=True), mode="direct-v2")
+    shopper = shop.shopper(RPC_URL=shop.server.rpc_url)
+    auth = X402Auth(
+        CountingSigner(), shopper.client.ledger, PaymentPolicy(max_amount="1"), clock=shop.clock,
+        chain=shopper.verbs._wiring.chain,
+    )  # fmt: skip
+
+    def buy(words: str, name: str | None = None) -> None:
+        named = {"x402_audio": {"purchase": name}} if name else {}
+        body = {"model": MODEL, "prompt": words, "duration_seconds": 3}
+        with httpx.Client(auth=auth, trust_env=False) as http:
+            assert http.post(f"{shop.server.api_url}/audio/queue", json=body, extensions=named).is_success
+
+    buy("an old song")
+    buy("an old song", "its name")
+    _grow_old(shop, shopper)
+    buy("the first in a year")
+    shop.clock.wait(3 * 3600)
+    _cheap(monkeypatch, shopper, lambda: buy("another song"))
+    _cheap(monkeypatch, shopper, lambda: buy("another song", "another name"))
+    _cheap(monkeypatch, shopper, lambda: buy("another song", "another name"))
+    assert len(shop.payments) == 5

@@ -80,7 +80,7 @@ def dear(path: str | Path, asked: Asked, *, most: int = STEPS_MAX) -> list[tuple
     """Those of the statements that take more steps than that in these books, each once, with the steps."""
     found: dict[str, int] = {}
     with closing(sqlite3.connect(path)) as db:
-        for statement, values in asked:
+        for statement, values in dict.fromkeys(asked):
             steps = _steps(db, statement, values)
             if steps > most:
                 found[statement] = max(steps, found.get(statement, 0))

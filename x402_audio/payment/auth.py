@@ -26,7 +26,6 @@ import httpx
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.errors import (
     AboveMaximum,
-    AlreadyResolved,
     ForeignOrigin,
     Frozen,
     InsufficientBalance,
@@ -245,7 +244,7 @@ class X402Auth(httpx.Auth):
         """Run a flow; who asks beside others, and came late, is told what became of the one payment meanwhile."""
         try:
             yield from flow
-        except (PaymentRefused, PaymentRejected, PaymentUnsettled, AlreadyResolved) as error:
+        except (PaymentRefused, PaymentRejected, PaymentUnsettled) as error:
             with suppress(LedgerError):
                 yield from call(partial(self._tell_late, error, request))
             raise
@@ -254,14 +253,10 @@ class X402Auth(httpx.Auth):
         identity, digest = self._identity(request)
         moved = error.money_moved
         named = identity.startswith("named:")
-        standing = self._ledger.unanswered(self._payer.wallet, identity)
-        if isinstance(error, AlreadyResolved):
-            if moved == "no" and standing is None:
-                error.retry, error.owner = "same_id", "agent"
-                error.next_step = "nothing was sent for it; send the same request again"
-            return
-        hold_id = error.details.get("hold_id")
-        hold = standing if hold_id is None else self._ledger.hold(str(hold_id))
+        if (hold_id := error.details.get("hold_id")) is not None:
+            hold: Hold | None = self._ledger.hold(str(hold_id))
+        else:
+            hold = self._ledger.unanswered(self._payer.wallet, identity)
         if hold is None or hold.state != "settled" or isinstance(error, Frozen):
             return
         if moved == "no" or (moved == "yes" and not isinstance(error, PaymentRefused)):

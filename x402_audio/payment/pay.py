@@ -282,7 +282,13 @@ class Payer:
         if hold.state in ("signed", "settled"):
             if self._clock.now() >= hold.valid_before - RESEND_MARGIN_S:
                 raise unsettled(hold, "the signed payment is too close to its end to be sent again")
-            yield from call(lambda: self.ledger.resend(hold.id))
+            try:
+                yield from call(lambda: self.ledger.resend(hold.id))
+            except AlreadyResolved as error:
+                if error.money_moved == "no" and hold.kind == "direct" and hold.job_id is None:
+                    error.retry, error.owner = "same_id", "agent"
+                    error.next_step = "its payment ended before it moved; send the same request again"
+                raise
             if made is not None:
                 return made
             stored = yield from call(lambda: self.ledger.header_of(hold.id))
