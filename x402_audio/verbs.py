@@ -549,8 +549,8 @@ class Verbs:
 def _top_ups(ledger: Ledger, wallet: str, since: float) -> list[Hold]:
     """Top-ups of the wallet that are new or still open."""
     return [
-        hold for hold in ledger.holds(wallet=wallet, kind="topup")
-        if hold.created_at >= since or hold.state in LIVE
+        *(hold for hold in ledger.holds(wallet=wallet, kind="topup", states=tuple(LIVE)) if hold.created_at < since),
+        *ledger.holds(wallet=wallet, kind="topup", made_after=since),
     ]  # fmt: skip
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
+
 import pytest
 
-from tests.jobs.stage import QUOTE, OpenStage, Shopper, usd
+from tests.jobs.stage import QUOTE, OpenStage, Shopper, Stage, usd
 from x402_audio.errors import JobTimedOut, PaymentRefused, PaymentUnsettled
-from x402_audio.money import ZERO
+from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.reconcile import ReconcileReport
 from x402_audio.sandbox import FaultRule
+from x402_audio.sandbox.answers import Answer, Request, json_answer
 
 CREDIT = usd("5")
 LATE = "seed-audio-1-0"
@@ -120,6 +124,53 @@ def test_a_top_up_the_chain_proves_and_the_seller_never_shows_is_the_owners_to_l
     shopper.reconcile()
     assert shopper.top_up("5").state == "settled"
     assert len(shop.payments) == 2
+
+
+def lends_nothing_on_top_ups(shop: Stage) -> Callable[[Request], Answer]:
+    """Let the seller's balance leave out whatever top-ups brought, though its rows show them; its honest answers."""
+    told: Callable[[Request], Answer] = shop.server._http.routes.answer
+
+    def answer(request: Request) -> Answer:
+        if "/x402/balance" not in request.path:
+            return told(request)
+        kept = Decimal(str(Usdc(shop.left() - sum(payment["value"] for payment in shop.payments)).usd))
+        data = {
+            "walletAddress": shop.wallet.lower(), "balanceUsd": kept, "canConsume": True, "minimumTopUpUsd": 5,
+            "suggestedTopUpUsd": 10,
+        }  # fmt: skip
+        return json_answer(200, {"success": True, "data": data})
+
+    vars(shop.server._http.routes)["answer"] = answer
+    return told
+
+
+def test_charges_that_are_late_are_not_taken_for_the_credit_of_a_top_up(stage: OpenStage) -> None:
+    """A job that is charged at its end is worth a top-up: what it leaves in the balance is not what was paid in."""
+    dear = FaultRule(
+        "status", "/audio/quote", every=True, value={"status": 200, "body": {"quote": Decimal("5.20")}}
+    )
+    shop = stage(dear, credit=usd("7"), job_seconds=3600.0)
+    told = lends_nothing_on_top_ups(shop)
+    shopper = shop.shopper(MAX_PER_PAYMENT="10", MAX_PER_JOB="10", MAX_TOP_UP_PER_DAY="50")
+    with pytest.raises(JobTimedOut):
+        shopper.generate(
+            "a long story", model=LATE, duration_seconds=None, job_id="late", max_price="6", timeout=5
+        )
+    shop.clock.wait(100)
+    with pytest.raises(PaymentRefused, match="did not show"):
+        shopper.top_up("5")
+    [paid] = shopper.holds(kind="topup")
+    for _ in range(3):
+        shop.clock.wait(200)
+        assert _named(shopper.reconcile()) == [("balance", usd("5"))]
+        assert shopper.client.ledger.hold(paid.id).delivered_at is None
+        with pytest.raises(PaymentRefused, match="stopped"):
+            shopper.top_up("5")
+    vars(shop.server._http.routes)["answer"] = told
+    assert shopper.reconcile().differences == ()
+    assert shopper.client.ledger.suspended(shop.wallet, shop.server.origin, "top-ups") is None
+    assert shopper.client.ledger.hold(paid.id).delivered_at is not None
+    assert len(shop.payments) == 1
 
 
 def test_a_top_up_nobody_knows_of_does_not_take_the_row_of_one_that_was_credited(stage: OpenStage) -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.jobs.stage import QUOTE, OpenStage, Shopper, Stage, usd
-from x402_audio.errors import JobParked, PaymentUnsettled, SellerError
+from x402_audio.errors import JobParked, JobTimedOut, PaymentUnsettled, SellerError
 from x402_audio.jsontext import Json
 from x402_audio.ledger.book import JobRecord
 from x402_audio.sandbox import FaultRule
@@ -156,6 +156,24 @@ def test_silence_never_voids_what_is_charged_at_the_end_or_drawn_from_diem(
     for _ in range(3):
         assert shopper.reconcile().voided == ()
         shop.clock.wait(120)
+
+
+def test_the_late_charge_of_an_older_job_is_not_taken_for_an_unknown_one(stage: OpenStage) -> None:
+    """Charged days after it was queued, when its track is done and long before anybody fetches it."""
+    shop = stage(credit=CREDIT, job_seconds=4 * 86_400.0)
+    shopper = shop.shopper()
+    with pytest.raises(JobTimedOut):
+        shopper.generate(
+            "a long story", model="seed-audio-1-0", duration_seconds=None, job_id="older", timeout=5
+        )
+    shop.clock.wait(3.9 * 86_400)
+    _unknown(shop, shopper, "seed-audio-1-0")
+    shop.clock.wait(86_400)
+    with pytest.raises(PaymentUnsettled):
+        shopper.resume("k")
+    assert [row.type for row in shop.seller.account(shop.wallet).rows].count("CHARGE") == 1
+    (hold,) = shopper.holds("k")
+    assert (hold.state, hold.charge_id) == ("signed", "")
 
 
 def test_two_charges_that_could_be_it_want_a_human(stage: OpenStage) -> None:

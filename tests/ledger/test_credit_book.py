@@ -253,6 +253,39 @@ def test_a_rise_shows_credit_while_charges_are_late(ledger: SqliteLedger) -> Non
     assert ledger.hold(paid).delivered_at is not None
 
 
+def test_a_small_rise_that_late_charges_leave_room_for_shows_no_credit(ledger: SqliteLedger) -> None:
+    """Some of them come, a refund too: the figure has risen, and not by what was paid in."""
+    agreed(ledger, 900)
+    for cents in (100, 600):
+        pay(ledger, draw(cents, purchase=f"draw of {cents}"))
+    paid = pay(ledger, top_up(500))
+    read(ledger, 800)
+    read(ledger, 850)
+    assert ledger.hold(paid).delivered_at is None
+    read(ledger, 1350)
+    assert ledger.hold(paid).delivered_at is not None
+
+
+def test_a_late_charge_that_its_ended_job_still_owes_shows_no_credit(
+    ledger: SqliteLedger, clock: SteppedClock
+) -> None:
+    agreed(ledger, 900)
+    ledger.add_job(new_job())
+    job = ledger.claim("jingle", "me", 9_999)
+    assert job is not None
+    hold = signed(ledger, draw(500, job_id="jingle", late_charge=True))
+    ledger.queued("jingle", job.epoch, hold, queue_id="q", due=clock.at, evidence="queue_id given")
+    clock.at += 600
+    paid = pay(ledger, top_up(500))
+    assert (read(ledger, 900).trust, ledger.hold(paid).delivered_at) == ("agreed", None)
+    ledger.move("jingle", job.epoch, "failed")
+    clock.at += 5
+    assert (read(ledger, 900).trust, ledger.hold(paid).delivered_at) == ("agreed", None)
+    clock.at += 5
+    assert read(ledger, 400).trust == "agreed"
+    assert ledger.hold(paid).delivered_at is None
+
+
 def test_credit_of_one_top_up_is_not_taken_for_that_of_an_older_one_too(ledger: SqliteLedger) -> None:
     """Draws nobody knows of are worth the older one; the books would expect too much and then see a fall."""
     agreed(ledger, 900)

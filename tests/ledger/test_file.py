@@ -39,6 +39,8 @@ FEW = {
     "_ENDED_LEASES": "reserved holds only",
     "_LIVE_TOPUP": "live top-ups only",
     "_UNDECIDED": "what is open or presumed only",
+    "_RECENT_TOPUPS": "live top-ups, what is presumed, and what was settled since a moment",
+    "_BEFORE": "from the newest back to the first that is older",
     "_PERHAPS_SHOWN": "a live top-up, and what is presumed",
     "_OVERCHARGES": "overcharges only, once for a new scope",
 }

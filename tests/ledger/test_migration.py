@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -136,6 +137,26 @@ def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) 
     assert asked(path, "SELECT id, size FROM hold WHERE size <> '' ORDER BY id") == kept
 
 
+def test_what_version_3_knew_is_found_by_the_shorter_looks_of_version_4(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        as_version(3, patch)
+        with closing(open_ledger(path)) as ledger:
+            jobs, holds, events = ledger.jobs(), ledger.holds(), ledger.events()
+    as_version(4, monkeypatch)
+    with closing(open_ledger(path)) as ledger:
+        assert (ledger.jobs(), ledger.holds(), ledger.events()) == (jobs, holds, events)
+        assert (ledger.heads(), ledger.verify()) == (HEADS, [])
+        over = [job for job in jobs if job.queued_at and job.state in ("completed", "failed", "expired")]
+        assert over
+        for job in over:
+            ended = ledger.last_ended(job.wallet, job.origin, 100)
+            assert {one.id for one in ended} == {one.id for one in over if one.origin == job.origin}
+    index = "SELECT name FROM sqlite_master WHERE name IN ('hold_shown', 'job_ended') ORDER BY name"
+    assert asked(path, index) == [("hold_shown",), ("job_ended",)]
+
+
 def test_a_new_ledger_and_one_brought_forward_have_the_same_shape(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +193,40 @@ def test_no_copy_that_lies_there_is_overwritten_and_a_dead_programs_draft_is_no_
     assert path.with_name(f"ledger.db.before-v{NOW}").read_text() == "kept by hand"
     assert beside(path) == {f".before-v{NOW}", f".before-v{NOW}.2"}
     assert version_of(path.with_name(f"ledger.db.before-v{NOW}.2")) == 1
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_where_no_file_has_two_names_the_copy_is_kept_all_the_same_and_nothing_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    as_version(NOW, monkeypatch)
+    path.with_name(f"ledger.db.before-v{NOW}").write_text("kept by hand")
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", no_links)
+    open_ledger(path).close()
+    assert path.with_name(f"ledger.db.before-v{NOW}").read_text() == "kept by hand"
+    assert beside(path) == {f".before-v{NOW}", f".before-v{NOW}.2"}
+    copy = path.with_name(f"ledger.db.before-v{NOW}.2")
+    assert (version_of(copy), stat.S_IMODE(copy.stat().st_mode)) == (1, 0o600)
+    assert version_of(path) == NOW
+
+
+def test_a_copy_that_cannot_be_named_leaves_the_ledger_and_no_empty_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_version(NOW, monkeypatch)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(LedgerError):
+        open_ledger(path)
+    assert (version_of(path), beside(path)) == (1, set())
 
 
 @pytest.mark.parametrize("broken", ["CREATE TABLE approval (id);", "SELEC 1;", "CREATE TABLE x ("])

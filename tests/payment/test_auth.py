@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import pytest
 from tests.payment.till import KEY, MUSIC, PRICE, WALLET, Buyer, Till, WaitingClock, body_of
 from x402_audio.errors import (
     AboveMaximum,
+    AlreadyResolved,
     BudgetExceeded,
     Frozen,
+    InsufficientBalance,
     PayeeRefused,
     PaymentRefused,
     PaymentRejected,
@@ -377,6 +380,34 @@ def test_an_answer_without_a_receipt_stays_to_be_proven(open_till: OpenTill, mod
     assert len(till.payments) == 2, "delivered is delivered: an equal request buys anew"
 
 
+class Chain:
+    """What the wallet has by the chain, where every payment of the till arrives at once."""
+
+    def __init__(self, till: Till, had: Usdc) -> None:
+        self._till, self._had = till, had
+
+    def usdc_balance(self, _: str, /) -> Usdc:
+        return Usdc(self._had - PRICE * len(self._till.payments))
+
+    def latest_time(self) -> int:
+        return int(self._till.clock.now())
+
+
+@VERSIONS
+def test_a_payment_that_nobody_proved_keeps_usdc_back_only_while_it_could_still_move(
+    open_till: OpenTill, mode: str
+) -> None:
+    till = open_till(mode)
+    till.faults(every("no_receipt"))
+    auth = till.new_auth(chain=Chain(till, Usdc(PRICE * 2)))
+    assert till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC).status_code == 200
+    with pytest.raises(InsufficientBalance, match="is needed"):
+        till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC)
+    till.clock.at += 3600
+    assert till.buyer.send(auth, "POST", till.url(QUEUE), json=MUSIC).status_code == 200
+    assert (len(till.payments), till.ledger.frozen()) == (2, None)
+
+
 @VERSIONS
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_307_after_settlement_leaves_it_unknown(open_till: OpenTill, mode: str, follow: bool) -> None:
@@ -660,6 +691,87 @@ def test_eight_askers_of_one_named_purchase_make_one_payment_and_none_is_told_th
     assert set(ends) <= {track, "yes", "unknown"}
     assert (len(till.payments), len(till.nonces), till.states()) == (1, 1, ["settled"])
     assert till.ledger.verify() == []
+
+
+def _ask(till: Till, *answers: Callable[[], object], name: str | None = "jingle-7") -> str:
+    """One asker of the purchase; as each of its answers arrives, and before it is read, something else happens."""
+    left = [*answers]
+
+    def hear(_: httpx.Response) -> None:
+        if left:
+            left.pop(0)()
+
+    with httpx.Client(auth=till.auth, trust_env=False, event_hooks={"response": [hear]}) as http:
+        named = {"x402_audio": {"purchase": name}} if name else {}
+        return str(body_of(http.post(till.url(QUEUE), json=MUSIC, extensions=named))["queue_id"])
+
+
+@VERSIONS
+def test_who_comes_after_the_answer_is_told_that_it_was_paid_and_to_ask_again(
+    open_till: OpenTill, mode: str
+) -> None:
+    """Its demand arrives before another asker pays, and its turn to reserve comes after that one was answered."""
+    till, tracks = open_till(mode), list[str]()
+    with pytest.raises(PaymentRefused) as told:
+        _ask(till, lambda: tracks.append(_ask(till)))
+    assert (told.value.money_moved, told.value.retry, told.value.owner) == ("yes", "same_id", "agent")
+    assert "same request again" in told.value.next_step
+    assert _ask(till) == tracks[0]
+    assert (len(till.payments), len(till.nonces)) == (1, 1)
+    till.clock.at += 3600
+    with pytest.raises(PaymentRefused) as too_late:
+        _ask(till)
+    assert (too_late.value.money_moved, too_late.value.retry) == ("yes", "never")
+
+
+@VERSIONS
+def test_who_is_declined_while_another_asker_is_served_is_told_that_it_was_paid_and_to_ask_again(
+    open_till: OpenTill, mode: str
+) -> None:
+    till, tracks = open_till(mode), list[str]()
+    till.faults(second("status", 402))
+    with pytest.raises(PaymentRejected) as told:
+        _ask(till, lambda: None, lambda: tracks.append(_ask(till)))
+    assert (told.value.money_moved, told.value.retry, told.value.owner) == ("yes", "same_id", "agent")
+    assert "same request again" in told.value.next_step
+    assert _ask(till) == tracks[0]
+    assert (len(till.payments), len(till.nonces)) == (1, 1)
+
+
+@VERSIONS
+def test_without_a_name_who_is_declined_while_another_is_served_is_warned_of_a_new_purchase(
+    open_till: OpenTill, mode: str
+) -> None:
+    """An equal request after a delivered answer buys anew: nobody is told to repeat it for the old one."""
+    till = open_till(mode)
+    till.faults(second("status", 402))
+    with pytest.raises(PaymentRejected) as told:
+        _ask(till, lambda: None, lambda: _ask(till, name=None), name=None)
+    assert (told.value.money_moved, told.value.retry, told.value.owner) == ("yes", "never", "agent")
+    assert "new purchase" in told.value.next_step
+    assert (len(till.payments), len(till.nonces)) == (1, 1)
+
+
+@VERSIONS
+def test_who_joins_a_payment_that_never_left_is_told_that_nothing_moved_and_to_ask_again(
+    open_till: OpenTill, mode: str
+) -> None:
+    till = open_till(mode)
+    reserve = till.ledger.reserve
+
+    def joins_late(*wish: Any) -> Hold:
+        joined = reserve(*wish)
+        till.ledger.void(joined.id, evidence="its signer failed before anything left", sends=1)
+        return replace(joined, adopted=True)
+
+    vars(till.ledger)["reserve"] = joins_late
+    with pytest.raises(AlreadyResolved) as told:
+        _ask(till)
+    assert (told.value.money_moved, told.value.retry, told.value.owner) == ("no", "same_id", "agent")
+    assert "same request again" in told.value.next_step
+    del vars(till.ledger)["reserve"]
+    assert _ask(till)
+    assert len(till.payments) == 1
 
 
 def test_four_processes_on_one_ledger_make_exactly_the_payments_that_fit(tmp_path: Path) -> None:

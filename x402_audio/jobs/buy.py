@@ -23,7 +23,7 @@ from x402_audio.flow import Flow, call, sleep
 from x402_audio.jobs.desk import Desk, JobOptions, audio_of
 from x402_audio.jobs.gate import ensure_credit, finish_open_top_up
 from x402_audio.jobs.schedule import first_poll
-from x402_audio.ledger.book import Hold, JobRecord
+from x402_audio.ledger.book import Hold, JobRecord, Ledger
 from x402_audio.money import ZERO, Usdc
 from x402_audio.payment.direct import buy_direct
 from x402_audio.payment.draw import Draw, Drawn, draw_credit, not_bought
@@ -35,6 +35,8 @@ from x402_audio.providers.prices import size_of
 from x402_audio.providers.provider import Queued, Refused, Shortfall, Unclear
 
 RATE_REPEATS_MAX: Final = 5
+CHARGED_WITHIN_S: Final = 2 * 86_400
+"""A finished job was charged so soon after it was queued: twice the life that a job has."""
 
 
 def buy(desk: Desk, job: JobRecord) -> Flow[JobRecord]:
@@ -204,11 +206,31 @@ def _content_error(outcome: Refused) -> ContentRejected:
 
 
 def known_requests(desk: Desk, hold: Hold) -> frozenset[str]:
-    """Requests of the seller's ledger that other jobs of this wallet hold."""
-    jobs = desk.ledger.jobs(wallet=hold.wallet, limit=1_000_000)
-    holds = desk.ledger.holds(wallet=hold.wallet)
+    """Requests of the seller's ledger since the hold was sent that other jobs of this wallet hold."""
+    draws, jobs = draws_charged_since(desk.ledger, hold.wallet, hold.origin, known_since(hold))
     ours = {job.queue_id for job in jobs if job.queue_id and job.id != hold.job_id}
-    return frozenset(ours | {other.charge_id for other in holds if other.charge_id and other.id != hold.id})
+    return frozenset(ours | {other.charge_id for other in draws if other.charge_id and other.id != hold.id})
+
+
+def draws_charged_since(
+    ledger: Ledger, wallet: str, origin: str, since: float
+) -> tuple[list[Hold], list[JobRecord]]:
+    """Draws at a seller that it may have charged since (Unix seconds), and their jobs: no more of the past is read.
+
+    A charge follows its draw at once, or when its job is done; what is not done yet may be charged at any time.
+    """
+    draws = {
+        hold.id: hold
+        for hold in ledger.recent_holds(wallet, origin, "credit", since=since - CHARGED_WITHIN_S)
+    }
+    unfinished = ledger.jobs(wallet=wallet, unfinished=True, limit=1_000_000)
+    jobs = {job.id: job for job in unfinished if job.origin == origin}
+    for job in [job for job in jobs.values() if job.queue_id]:
+        draws |= {hold.id: hold for hold in ledger.holds(job_id=job.id) if hold.kind == "credit"}
+    for hold in draws.values():
+        if hold.job_id and hold.job_id not in jobs:
+            jobs[hold.job_id] = ledger.job(hold.job_id)
+    return [*draws.values()], [*jobs.values()]
 
 
 def _not_bought(drawn: Drawn) -> str:

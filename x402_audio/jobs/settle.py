@@ -6,19 +6,19 @@ only for lack of evidence. Entries that neither books nor reconcile can explain 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from x402_audio.errors import ChainError, X402AudioError
 from x402_audio.flow import Flow, call
-from x402_audio.jobs.advance import alone_with, take_up_unknown
+from x402_audio.jobs.advance import JOB_LIFE_S, alone_with, take_up_unknown
 from x402_audio.jobs.desk import Desk
 from x402_audio.jobs.strangers import brake, kept_of_chain
 from x402_audio.jobs.unknown import decide
-from x402_audio.ledger.book import Hold
-from x402_audio.ledger.credit import TOLERANCE
+from x402_audio.ledger.book import ENDED_JOBS, Hold
+from x402_audio.ledger.credit import CHARGE_LAG_S, TOLERANCE
 from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader, Departure
 from x402_audio.payment.departures import (
@@ -228,7 +228,7 @@ def _compare(desk: Desk, account: Account, found: _Pass) -> Flow[None]:
         or (difference.kind == "unknown charge" and difference.subject in recent)
     )
     found.differences += differences
-    found.differences += yield from _read_again(desk, account, differences, Usdc(unknown))
+    found.differences += yield from _read_again(desk, account, differences, Usdc(unknown), set(matched))
 
 
 def _first_there(desk: Desk, account: Account) -> float | None:
@@ -276,6 +276,27 @@ def _not_shown(desk: Desk, account: Account) -> list[Hold]:
     ]  # fmt: skip
 
 
+def _not_charged_yet(desk: Desk, account: Account, charged: Collection[str]) -> Usdc:
+    """What the books have as drawn, and the seller may still charge: it stands in its balance for so long."""
+    now = desk.ledger.now()
+    jobs = desk.ledger.jobs(wallet=account.wallet, limit=1_000_000)
+    over = {job.id: job.updated_at for job in jobs if job.state in ENDED_JOBS}
+
+    def may_come(hold: Hold) -> bool:
+        drawn = hold.resolved_at or now
+        if not hold.late_charge:
+            return drawn >= now - CHARGE_LAG_S
+        if hold.job_id is None:  # whoever asked knows when it is done
+            return drawn >= now - JOB_LIFE_S
+        return over.get(hold.job_id, now) >= now - CHARGE_LAG_S
+
+    draws = desk.ledger.holds(wallet=account.wallet, kind="credit", states=("settled",))
+    return Usdc(sum(
+        hold.amount for hold in draws
+        if hold.origin == account.origin and hold.id not in charged and not hold.refunded and may_come(hold)
+    ))  # fmt: skip
+
+
 def _agreed_at(desk: Desk, account: Account) -> float:
     """When the seller's balance last agreed with our books, Unix seconds."""
     events = desk.ledger.events(wallet=account.wallet, subject=f"reading:{account.origin}")
@@ -283,11 +304,12 @@ def _agreed_at(desk: Desk, account: Account) -> float:
 
 
 def _read_again(
-    desk: Desk, account: Account, differences: Sequence[Difference], unknown: Usdc
+    desk: Desk, account: Account, differences: Sequence[Difference], unknown: Usdc, charged: Collection[str]
 ) -> Flow[list[Difference]]:
     """The seller's rows were read to their end: take its balance as it is, and let go of what they explain.
 
     unknown: what the rows show as taken since the books last agreed; a fall beyond that is a difference of its own.
+    charged: ids of the draws they show. What is above the books for want of other charges was not paid in.
     """
     ledger = desk.ledger
     reading = yield from read_credit(account)
@@ -295,7 +317,8 @@ def _read_again(
         reading = yield from read_credit(account)
     waiting = yield from call(lambda: _not_shown(desk, account))
     paid = sum(hold.amount for hold in waiting)
-    lacks = max(paid - max(reading.balance - reading.books, 0), 0) - unknown
+    owed = yield from call(lambda: _not_charged_yet(desk, account, charged))
+    lacks = max(paid - max(reading.balance - reading.books - owed, 0), 0) - unknown
     lacks += reading.fallen_by if reading.trust == "fallen" else 0
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
     missing = {one.subject: one for one in differences if one.kind == "missing top-up"}

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from x402_audio.errors import ChainError, X402AudioError
 from x402_audio.flow import Flow, call
+from x402_audio.jobs.buy import draws_charged_since
 from x402_audio.jobs.desk import Desk
 from x402_audio.ledger.book import JobRecord
 from x402_audio.payment.chain import ChainReader
@@ -74,10 +75,10 @@ def _at_the_seller(desk: Desk, job: JobRecord) -> Flow[list[Difference]]:
         rows = yield from read_ledger(account, since=job.created_at - CLOCK_SKEW_MAX_S)
     except X402AudioError:
         return []
-    holds = yield from call(lambda: desk.ledger.holds(wallet=account.wallet, kind="credit"))
-    draws = [hold for hold in holds if hold.origin == account.origin and hold.state != "void"]
-    jobs = yield from call(lambda: desk.ledger.jobs(wallet=account.wallet, limit=1_000_000))
-    found, _ = compare_draws(draws, jobs, charges(rows))
+    ours, jobs = yield from call(
+        lambda: draws_charged_since(desk.ledger, account.wallet, account.origin, job.created_at)
+    )
+    found, _ = compare_draws([hold for hold in ours if hold.state != "void"], jobs, charges(rows))
     return [replace(one, origin=account.origin) for one in found if one.kind in STRANGERS]
 
 
@@ -87,8 +88,10 @@ def _on_chain(desk: Desk, job: JobRecord, chain: ChainReader) -> Flow[list[Diffe
         seen = yield from call(lambda: chain.departures(job.wallet, since=since, calls_max=CALLS_MAX))
     except ChainError:
         return []
-    holds = yield from call(lambda: desk.ledger.holds(wallet=job.wallet))
-    ours = [hold for hold in holds if hold.nonce and hold.network == desk.network.caip2]
+    nonces = {one.nonce for one in seen.rows if one.nonce}
+    ours = yield from call(
+        lambda: desk.ledger.holds_of(job.wallet, desk.network.caip2, desk.network.usdc, nonces)
+    )
     _, found, _ = compare_chain(ours, seen, ChainBooks())
     return [one for one in found if one.kind in STRANGERS]
 

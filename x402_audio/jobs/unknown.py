@@ -20,7 +20,7 @@ from x402_audio.money import Usdc
 from x402_audio.payment.chain import ChainReader
 from x402_audio.payment.evidence import Charged, candidates, charges, known_since, top_up_row
 from x402_audio.payment.policy import CLOCK_SKEW_MAX_S
-from x402_audio.payment.prepaid import read_credit, read_ledger
+from x402_audio.payment.prepaid import other_top_ups, read_credit, read_ledger
 
 SILENCE_MIN_S: Final = 30 * 60
 SILENCE_RUNS: Final = 10
@@ -96,7 +96,7 @@ def _top_up_shown(desk: Desk, hold: Hold) -> Flow[Hold | None]:
     except X402AudioError as error:
         desk.warnings.append(f"{hold.id}: {error.message}")
         return None
-    others = yield from call(lambda: desk.ledger.holds(wallet=hold.wallet, kind="topup"))
+    others = yield from call(lambda: other_top_ups(desk.ledger, hold))
     row = top_up_row(hold, rows, others)
     if row is None:
         return None
@@ -237,11 +237,7 @@ def refund_of(desk: Desk, job: JobRecord) -> Flow[Hold | None]:
 
 def stop_after_losses(desk: Desk, job: JobRecord) -> None:
     """Three jobs in a row that this seller was paid for and did not deliver stop it, until its owner lifts that."""
-    ended = [
-        other for other in desk.ledger.jobs(wallet=job.wallet, states=("completed", "failed", "expired"), limit=1_000_000)
-        if other.origin == job.origin and other.queued_at is not None
-    ]  # fmt: skip
-    last = sorted(ended, key=lambda other: other.updated_at)[-LOSSES_MAX:]
+    last = desk.ledger.last_ended(job.wallet, job.origin, LOSSES_MAX)[::-1]
     if len(last) == LOSSES_MAX and all(
         other.state != "completed" and other.refunded != "yes" for other in last
     ):

@@ -9,7 +9,7 @@ Job:  `planned → quoted → reserved → queued → ready → saved → comple
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -432,9 +432,18 @@ class Ledger(Protocol):
         job_id: str | None = None,
         states: Sequence[str] = (),
         kind: str | None = None,
-        ends_after: float | None = None,
+        made_after: float | None = None,
     ) -> list[Hold]:
-        """Oldest first. ends_after: only those whose validity ends at that moment or later, Unix seconds."""
+        """Oldest first. made_after: only those made at that ledger time or later; no older one is looked at.
+
+        Without it, a job or only undecided states this reads all that ever was.
+        """
+
+    def recent_holds(self, wallet: str, origin: str, kind: HoldKind, *, since: float) -> list[Hold]:
+        """Those of one kind at one seller that are undecided, or were settled at that ledger time or later."""
+
+    def holds_of(self, wallet: str, network: str, asset: str, nonces: Iterable[str]) -> list[Hold]:
+        """The authorizations of these nonces, as far as the books know them."""
 
     # --- jobs
     def add_job(self, job: NewJob, *, similar_within_s: float | None = None) -> tuple[JobRecord, bool]:
@@ -456,6 +465,9 @@ class Ledger(Protocol):
         limit: int = 1000,
     ) -> list[JobRecord]:
         """Oldest first. With `due_by` those are left out that are queued and asked for later than that, Unix seconds."""
+
+    def last_ended(self, wallet: str, origin: str, count: int) -> list[JobRecord]:
+        """The last jobs there that were bought and are over, but for cancelled ones; the last to end first."""
 
     def waiting(self, wallet: str, *, due_after: float = 0.0) -> tuple[int, float | None]:
         """How many queued jobs of the wallet are due after that, and when the first of them is. No job is read."""

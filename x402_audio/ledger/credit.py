@@ -41,21 +41,22 @@ def judge(
     undecided: Usdc,
     credited_since: Usdc = ZERO,
     not_shown: Usdc = ZERO,
-    risen: bool = False,
+    risen_by: Usdc = ZERO,
 ) -> Standing:
     """Compare a reading with the books.
 
     drawn_since: draws that settled after the previous reading. may_lag: settled draws the seller may not show yet.
     undecided: live holds that may or may not have drawn. credited_since: our own top-ups that the previous reading does
     not hold for sure, shown by now or not yet; not_shown: those of them that no agreeing reading has shown so far. All
-    atomic units. risen: the seller's own figure is higher than it was at the previous reading. One reading alone shows
-    no credit: a rise that holds it is confirmed with it by the next.
+    atomic units. risen_by: how much higher the seller's own figure is than at the previous reading. One reading alone
+    shows no credit: a rise that holds it is confirmed with it by the next.
     """
     expected = ZERO if previous is None else previous.books - drawn_since
     shown = balance >= expected + credited_since - undecided - TOLERANCE
     if credited_since:
-        # Draws that nobody knows of, or that are not charged yet, let a figure stand: something must have come.
-        shown = shown and (risen or balance > expected + may_lag + TOLERANCE)
+        # Draws that nobody knows of, or that are not charged yet, let a figure stand: what was paid must have come.
+        came = risen_by >= credited_since - TOLERANCE
+        shown = shown and (came or balance > expected + may_lag + TOLERANCE)
     unconfirmed = Standing(Usdc(balance - not_shown) if shown else balance, "unconfirmed", holds_credit=shown)
     if previous is None:
         return unconfirmed

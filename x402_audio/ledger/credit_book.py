@@ -11,7 +11,7 @@ from typing import Final
 
 from x402_audio.errors import InsufficientBalance, LedgerError
 from x402_audio.ledger.book import Reading, Reserve
-from x402_audio.ledger.credit import CHARGE_LAG_S, READING_AGE_MAX_S, TOLERANCE, Standing, available, judge
+from x402_audio.ledger.credit import CHARGE_LAG_S, READING_AGE_MAX_S, Standing, available, judge
 from x402_audio.ledger.database import Database, Row, Transaction, View
 from x402_audio.money import ZERO, Usdc
 
@@ -28,8 +28,9 @@ _DRAWN: Final = (
     " AND wallet = ? AND origin = ? AND resolved_at >= ?"
 )
 _CREDITED: Final = (
-    "SELECT coalesce(sum(amount), 0) FROM hold WHERE kind = 'topup' AND state = 'settled'"
-    " AND wallet = ? AND origin = ? AND (delivered_at IS NULL OR (resolved_at >= ? AND delivered_at > ?))"
+    "SELECT coalesce(sum(amount), 0) FROM (SELECT amount FROM hold WHERE kind = 'topup' AND state = 'settled'"
+    " AND wallet = ?1 AND origin = ?2 AND delivered_at IS NULL UNION ALL SELECT amount FROM hold WHERE kind = 'topup'"
+    " AND state = 'settled' AND wallet = ?1 AND origin = ?2 AND +resolved_at >= ?3 AND delivered_at > ?3)"
 )
 _NOT_SHOWN: Final = (
     "SELECT id, amount, state FROM hold WHERE kind = 'topup' AND state = 'settled'"
@@ -50,6 +51,14 @@ _LATE: Final = (
     " AND hold.kind = 'credit' AND +hold.state = 'settled' AND hold.late_charge = 1 AND hold.refunded = 0"
     " AND +hold.wallet = ? AND +hold.origin = ? AND hold.resolved_at < ?"
 )
+_JUST_ENDED: Final = (
+    "SELECT coalesce(sum(hold.amount), 0) FROM job CROSS JOIN hold ON hold.job_id = job.id"
+    " WHERE job.wallet = ?1 AND job.origin = ?2 AND job.state IN ('completed', 'failed', 'expired')"
+    " AND job.queued_at IS NOT NULL AND job.updated_at >= ?3"
+    " AND hold.kind = 'credit' AND +hold.state = 'settled' AND hold.late_charge = 1 AND hold.refunded = 0"
+    " AND +hold.wallet = ?1 AND +hold.origin = ?2 AND hold.resolved_at < ?3"
+)
+"""A charge at the end may take as long to show as any other."""
 _PUT: Final = (
     "INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (wallet, origin) DO UPDATE SET"
     " balance = excluded.balance, diem = excluded.diem, books = excluded.books, trust = excluded.trust,"
@@ -73,12 +82,14 @@ class CreditVerbs:
                 judge, None if previous is None else Standing(previous.books, previous.trust, previous.fallen_by),
                 balance,
                 drawn_since=ZERO if previous is None else _sum(tx, _DRAWN, wallet, origin, previous.read_at),
-                may_lag=_sum(tx, _DRAWN, wallet, origin, recent) + _sum(tx, _LATE, wallet, origin, recent),
+                may_lag=Usdc(sum(
+                    _sum(tx, each, wallet, origin, recent) for each in (_DRAWN, _LATE, _JUST_ENDED)
+                )),
                 undecided=_sum(tx, _UNDECIDED, wallet, origin),
-                risen=previous is not None and balance > previous.balance + TOLERANCE,
+                risen_by=ZERO if previous is None else Usdc(balance - previous.balance),
             )  # fmt: skip
             since = tx.now if previous is None else previous.read_at
-            credited = _sum(tx, _CREDITED, wallet, origin, since, since)
+            credited = _sum(tx, _CREDITED, wallet, origin, since)
             top_ups = tx.all(_NOT_SHOWN, (wallet, origin))
             perhaps = tx.all(_PERHAPS_SHOWN, (wallet, origin) * 2)
             judged = judged_with(credited_since=credited, not_shown=_total(top_ups))

@@ -6,7 +6,7 @@ no wire, no signer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Any, Final
@@ -22,7 +22,17 @@ from x402_audio.errors import (
     UnknownJob,
 )
 from x402_audio.ledger import approvals, credit_book, payees, spending
-from x402_audio.ledger.book import ENDED_JOBS, LIVE, Approval, Hold, HoldState, Limit, PayeeRule, Reserve
+from x402_audio.ledger.book import (
+    ENDED_JOBS,
+    LIVE,
+    Approval,
+    Hold,
+    HoldKind,
+    HoldState,
+    Limit,
+    PayeeRule,
+    Reserve,
+)
 from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.ledger.database import Database, Transaction
@@ -55,9 +65,11 @@ _BLOCKING: Final = (
 _LIVE_TOPUP: Final = f"{SELECT_HOLD} WHERE wallet = ? AND kind = 'topup' AND state IN ('reserved', 'signed')"
 _TOPUP_NOT_SHOWN: Final = f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled' AND delivered_at IS NULL"
 _TOPUP_SINCE: Final = (
-    f"{SELECT_HOLD} WHERE wallet = ? AND origin = ? AND kind = 'topup' AND state = 'settled'"
-    " AND (resolved_at > ? OR delivered_at > ?)"
+    f"{SELECT_HOLD} WHERE wallet = ?1 AND origin = ?2 AND kind = 'topup' AND state = 'settled' AND resolved_at > ?3"
+    f" UNION ALL {SELECT_HOLD} WHERE wallet = ?1 AND origin = ?2 AND kind = 'topup' AND state = 'settled'"
+    " AND delivered_at > ?3 LIMIT 1"
 )
+"""Two branches for two indexes, as above."""
 _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
 _ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL AND +state = 'reserved' AND lease_until < ?"
 _UNDECIDED_STATES: Final = frozenset({"reserved", "signed", "presumed"})
@@ -66,6 +78,23 @@ _UNDECIDED: Final = (
     " UNION ALL SELECT rowid FROM hold WHERE state = 'presumed' OR (state = 'signed' AND delivered_at IS NOT NULL)"
 )
 """Every hold that is not decided, through the two indexes that hold no others."""
+_DRAWS: Final = "kind = 'credit' AND state IN ('reserved', 'signed', 'presumed')"
+_LIVE_TOPUPS: Final = "kind = 'topup' AND state IN ('reserved', 'signed')"
+_BEFORE: Final = "SELECT rowid FROM hold WHERE created_at < ? ORDER BY rowid DESC LIMIT 1"
+"""Rows come in order of time: from the newest back to the first that is older."""
+_RECENT_DRAWS: Final = (
+    f"{SELECT_HOLD} WHERE {_DRAWS} AND wallet = ?1 AND origin = ?2 UNION ALL {SELECT_HOLD}"
+    " WHERE kind = 'credit' AND state = 'settled' AND wallet = ?1 AND origin = ?2 AND resolved_at >= ?3"
+)
+_RECENT_TOPUPS: Final = (
+    f"{SELECT_HOLD} WHERE {_LIVE_TOPUPS} AND wallet = ?1 AND +origin = ?2 UNION ALL {SELECT_HOLD}"
+    " WHERE state = 'presumed' AND +kind = 'topup' AND +wallet = ?1 AND +origin = ?2 UNION ALL"
+    f" {SELECT_HOLD} WHERE kind = 'topup' AND state = 'settled' AND wallet = ?1 AND origin = ?2 AND resolved_at >= ?3"
+)
+_RECENT: Final[Mapping[str, str]] = {"credit": _RECENT_DRAWS, "topup": _RECENT_TOPUPS}
+_BY_NONCE: Final = (
+    f"{SELECT_HOLD} WHERE network = ? AND asset = ? AND wallet = ? AND nonce = ? AND nonce <> ''"
+)
 _JOB_EPOCH: Final = "SELECT epoch FROM job WHERE id = ?"
 _JOB_STATE: Final = "SELECT wallet, state, resume_state FROM job WHERE id = ?"
 _SET_JOB_STATE: Final = "UPDATE job SET state = ?, updated_at = ? WHERE id = ?"
@@ -316,25 +345,47 @@ class HoldVerbs:
         job_id: str | None = None,
         states: Sequence[str] = (),
         kind: str | None = None,
-        ends_after: float | None = None,
+        made_after: float | None = None,
     ) -> list[Hold]:
         """See `Ledger.holds`. Oldest first."""
-        words, values = ["1"], list[str | int]()
-        if job_id is None and states and _UNDECIDED_STATES.issuperset(states):
-            words.append(f"rowid IN ({_UNDECIDED})")
-        for column, value in (("+wallet", wallet), ("job_id", job_id), ("+kind", kind)):
+        words, values = ["1"], list[str | float]()
+        of_wallet = "+wallet"
+        if made_after is not None:
+            words.append(f"rowid > coalesce(({_BEFORE}), 0)")
+            values.append(made_after)
+        elif job_id is None and states and _UNDECIDED_STATES.issuperset(states):
+            if wallet is not None and kind == "credit":
+                words.append(_DRAWS)
+                of_wallet = "wallet"
+            elif wallet is not None and kind == "topup" and LIVE.issuperset(states):
+                words.append(_LIVE_TOPUPS)
+                of_wallet = "wallet"
+            else:
+                words.append(f"rowid IN ({_UNDECIDED})")
+        for column, value in ((of_wallet, wallet), ("job_id", job_id), ("+kind", kind)):
             if value is not None:
                 words.append(f"{column} = ?")
                 values.append(value)
         if states:
             words.append(f"+state IN ({', '.join('?' * len(states))})")
             values.extend(states)
-        if ends_after is not None:
-            words.append("valid_before >= ?")
-            values.append(int(ends_after))
         with self._database.reading() as view:
             rows = view.all(f"{SELECT_HOLD} WHERE {' AND '.join(words)} ORDER BY rowid", values)
         return [hold_from(row) for row in rows]
+
+    def recent_holds(self, wallet: str, origin: str, kind: HoldKind, *, since: float) -> list[Hold]:
+        """See `Ledger.recent_holds`. Raises LedgerError for a kind that has no such look."""
+        if kind not in _RECENT:
+            raise LedgerError(f"recent holds are draws or top-ups, not {kind}")
+        with self._database.reading() as view:
+            rows = view.all(_RECENT[kind], (wallet, origin, since))
+        return sorted(map(hold_from, rows), key=lambda hold: hold.created_at)
+
+    def holds_of(self, wallet: str, network: str, asset: str, nonces: Iterable[str]) -> list[Hold]:
+        """See `Ledger.holds_of`."""
+        with self._database.reading() as view:
+            found = [view.one(_BY_NONCE, (network, asset, wallet, nonce)) for nonce in nonces]
+        return [hold_from(row) for row in found if row is not None]
 
 
 def hold_in(tx: Transaction, hold_id: str) -> Hold:
@@ -472,7 +523,7 @@ def _check_topup(tx: Transaction, wish: Reserve) -> None:
     if row:
         raise _unsettled(hold_from(row), "the credit of an earlier top-up does not show yet")
     if wish.read_at is not None:
-        row = tx.one(_TOPUP_SINCE, (wish.wallet, wish.origin, wish.read_at, wish.read_at))
+        row = tx.one(_TOPUP_SINCE, (wish.wallet, wish.origin, wish.read_at))
         if row:
             raise _unsettled(hold_from(row), "another program of this wallet has just topped up")
     row = tx.one(_TOPUP_OF_JOB, (wish.job_id,)) if wish.job_id is not None else None

@@ -63,6 +63,10 @@ _CLAIM: Final = "UPDATE job SET owner = ?, lease_s = ?, lease_until = ?, epoch =
 _RELEASE: Final = "UPDATE job SET owner = '', lease_until = 0 WHERE id = ? AND epoch = ?"
 _WAKE: Final = "UPDATE job SET due = ?, lease_until = ? + lease_s WHERE id = ? AND epoch = ?"
 _UNFINISHED: Final = "state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
+_ENDED: Final = (
+    f"{SELECT_JOB} WHERE wallet = ? AND origin = ? AND state IN ('completed', 'failed', 'expired')"
+    " AND queued_at IS NOT NULL ORDER BY updated_at DESC LIMIT ?"
+)
 _WAITING: Final = "SELECT count(*), min(due) FROM job WHERE state = 'queued' AND wallet = ? AND due > ?"
 _PAID: Final = "SELECT 1 FROM hold WHERE job_id = ? AND kind <> 'topup' AND +state = 'settled' LIMIT 1"
 
@@ -135,6 +139,11 @@ class JobVerbs:
                 (*values, limit),
             )
         return [job_from(row) for row in rows]
+
+    def last_ended(self, wallet: str, origin: str, count: int) -> list[JobRecord]:
+        """See `Ledger.last_ended`."""
+        with self._database.reading() as view:
+            return [job_from(row) for row in view.all(_ENDED, (wallet, origin, count))]
 
     def waiting(self, wallet: str, *, due_after: float = 0.0) -> tuple[int, float | None]:
         """See `Ledger.waiting`."""

@@ -97,6 +97,9 @@ def _refuse_damaged(connection: apsw.Connection, path: str) -> None:
 def _keep_copy(path: str, wished: str) -> None:
     """Copy what is there now, secrets included, mode 0600, durable; nothing that lies there already is overwritten.
 
+    Some filesystems know no second name of a file. There the name is taken by an empty file first, which the copy then
+    replaces: a crash in between leaves that, and the next copy takes another name.
+
     We hold the ledger's write lock, so a draft found here is a dead program's. Read through a connection of its own:
     one that holds the lock cannot be copied from.
     """
@@ -109,8 +112,18 @@ def _keep_copy(path: str, wished: str) -> None:
         sync(draft)
         for name in chain([wished], (f"{wished}.{number}" for number in count(2))):
             with suppress(FileExistsError):
-                os.link(draft, name)
+                try:
+                    os.link(draft, name)
+                except FileExistsError:
+                    raise
+                except OSError:
+                    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+                    try:
+                        os.replace(draft, name)
+                    except OSError:
+                        Path(name).unlink()
+                        raise
                 break
     finally:
-        Path(draft).unlink()
+        Path(draft).unlink(missing_ok=True)
     sync(str(Path(wished).parent))

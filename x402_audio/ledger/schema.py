@@ -289,7 +289,16 @@ What is undecided is found through `hold_open_purchase` and `hold_doubtful`, and
 nothing of the books is deleted, and ledger time never runs back.
 """
 
-MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS, 3: _DIET}
+_SHORT_LOOKS: Final = """
+CREATE INDEX hold_shown ON hold (wallet, origin, delivered_at) WHERE kind = 'topup' AND state = 'settled';
+CREATE INDEX job_ended ON job (wallet, origin, updated_at)
+    WHERE state IN ('completed', 'failed', 'expired') AND queued_at IS NOT NULL;
+"""
+"""Two looks that grew with the past: top-ups by when their credit showed, jobs by when they ended. Only a top-up and a
+job's end write them; no payment does.
+"""
+
+MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS, 3: _DIET, 4: _SHORT_LOOKS}
 """The steps after version 1, each a script of whole statements, by the version it leads to."""
 SCHEMA_VERSION: Final = max(MIGRATIONS, default=1)
 """What this program reads and writes; in the file's header as `user_version`."""

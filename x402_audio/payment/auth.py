@@ -16,6 +16,7 @@ import hashlib
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -26,10 +27,14 @@ from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.errors import (
     AboveMaximum,
     ForeignOrigin,
+    Frozen,
     InsufficientBalance,
+    LedgerError,
     PaymentRefused,
+    PaymentRejected,
     PaymentUnsettled,
     ProtocolError,
+    X402AudioError,
 )
 from x402_audio.flow import (
     Call,
@@ -233,7 +238,41 @@ class X402Auth(httpx.Auth):
             request.headers["accept-encoding"] = "gzip, deflate"
         account = self._accounts.get(origin_of(request.url))
         paid = self._prepaid(request, account) if account is not None else self._direct(request)
-        yield from knowing(paid, lambda: self._open_holds(request), then="send the same request again")
+        known = knowing(paid, lambda: self._open_holds(request), then="send the same request again")
+        yield from self._as_it_stands(known, request)
+
+    def _as_it_stands(self, flow: Flow[None], request: httpx.Request) -> Flow[None]:
+        """Run a flow; who asks beside others, and came late, is told what became of the one payment meanwhile."""
+        try:
+            yield from flow
+        except (PaymentRefused, PaymentRejected, PaymentUnsettled) as error:
+            with suppress(LedgerError):
+                yield from call(partial(self._tell_late, error, request))
+            raise
+
+    def _tell_late(self, error: X402AudioError, request: httpx.Request) -> None:
+        identity, digest = self._identity(request)
+        moved = error.money_moved
+        named = identity.startswith("named:")
+        if (hold_id := error.details.get("hold_id")) is not None:
+            hold: Hold | None = self._ledger.hold(str(hold_id))
+        else:
+            hold = self._ledger.unanswered(self._payer.wallet, identity)
+        if hold is None or hold.state != "settled" or isinstance(error, Frozen):
+            return
+        if moved == "no" or (moved == "yes" and not isinstance(error, PaymentRefused)):
+            return  # of something else, or it knew that this had moved
+        if (hold.method, hold.resource, hold.body_digest) != (request.method, str(request.url), digest):
+            return
+        error.money_moved = "yes"
+        if hold.delivered_at is not None and not named:
+            error.retry, error.owner = "never", "agent"
+            error.next_step = (
+                "another asker has its answer; the same again is a new purchase, unless they share a name"
+            )
+        elif self._payer.owed(hold):
+            error.retry, error.owner = "same_id", "agent"
+            error.next_step = "send the same request again: it is answered for the same payment"
 
     def _open_holds(self, request: httpx.Request) -> list[Hold]:
         """What this purchase, or a top-up for it, has on its way."""

@@ -34,6 +34,7 @@ from x402_audio.notices import Notice, OnNotice, ignore
 from x402_audio.payment.departures import BRAKE, unexplained_fall, usdc_key
 from x402_audio.payment.policy import (
     CLOCK_SKEW_MAX_S,
+    VALIDITY_SECONDS_MAX,
     PaymentPolicy,
     check_channel,
     check_clock,
@@ -236,7 +237,8 @@ class Payer:
                 f"this machine's clock is {seconds} s from the chain's last block; nothing was signed"
             )
         on_chain = yield from call(lambda: chain.usdc_balance(self.wallet))
-        live = yield from call(lambda: self.ledger.holds(wallet=self.wallet, states=("reserved", "signed")))
+        # What ended before that block either moved by then, or never will.
+        live = yield from call(lambda: self._alive_at(block_time, states=("reserved", "signed")))
         held = sum(hold.amount for hold in live if hold.kind in ("direct", "topup"))
         yield from call(lambda: self._notice_fall(on_chain, network))
         if on_chain - held < amount:
@@ -252,13 +254,19 @@ class Payer:
         ledger, key = self.ledger, usdc_key(network, self.wallet)
         before = ledger.recall(key)
         if before is not None and int(before[0]) > on_chain:
-            ours = ledger.holds(wallet=self.wallet, ends_after=before[1])
+            ours = self._alive_at(before[1])
             gone = unexplained_fall(Usdc(int(before[0])), before[1], on_chain, ours)
             if gone > 0:
                 if ledger.frozen() is None:
                     ledger.freeze(f"{BRAKE}: chain more {gone}. Run: x402-audio reconcile")
                 return
         ledger.remember(key, str(int(on_chain)))
+
+    def _alive_at(self, at: float, *, states: Sequence[HoldState] = ()) -> list[Hold]:
+        """Authorizations that could be used then (Unix seconds) or later: only the last hours' holds are looked at."""
+        since = at - VALIDITY_SECONDS_MAX - 2 * CLOCK_SKEW_MAX_S
+        made = self.ledger.holds(wallet=self.wallet, states=states, made_after=since)
+        return [hold for hold in made if hold.valid_before >= at - CLOCK_SKEW_MAX_S]
 
     # --- leaving
     def standing(self, identity: str) -> Flow[Hold | None]:
@@ -291,7 +299,13 @@ class Payer:
         if hold.state in ("signed", "settled"):
             if self._clock.now() >= hold.valid_before - RESEND_MARGIN_S:
                 raise unsettled(hold, "the signed payment is too close to its end to be sent again")
-            yield from call(lambda: self.ledger.resend(hold.id))
+            try:
+                yield from call(lambda: self.ledger.resend(hold.id))
+            except AlreadyResolved as error:
+                if error.money_moved == "no" and hold.kind == "direct" and hold.job_id is None:
+                    error.retry, error.owner = "same_id", "agent"
+                    error.next_step = "its payment ended before it moved; send the same request again"
+                raise
             if made is not None:
                 return made
             stored = yield from call(lambda: self.ledger.header_of(hold.id))

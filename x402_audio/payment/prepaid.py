@@ -42,6 +42,8 @@ SENDS_MAX: Final = 4
 PAGES_MAX: Final = 20
 READINGS_MAX: Final = 3
 TURN_WAIT_S: Final = 60.0
+OTHERS_BEFORE_S: Final = 86_400
+"""A row is booked when it was seen, so that of an older top-up only by clocks that differ this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +126,8 @@ def explain_rise(account: Account, reading: Reading) -> Flow[Reading]:
     if reading.trust != "agreed" or reading.balance <= reading.books + TOLERANCE:
         return reading
     ledger, began = account.ledger, (yield from call(account.ledger.now))
-    held = yield from call(lambda: ledger.holds(wallet=account.wallet, kind="credit"))
-    draws = [
-        hold
-        for hold in held
-        if hold.state != "void" and (hold.resolved_at or began) >= began - 2 * CHARGE_LAG_S
-    ]
+    held = yield from call(lambda: _draws(account, began - 2 * CHARGE_LAG_S))
+    draws = [hold for hold in held if (hold.resolved_at or began) >= began - 2 * CHARGE_LAG_S]
     jobs = yield from call(
         lambda: {hold.id: ledger.job(hold.job_id).queue_id for hold in draws if hold.job_id}
     )
@@ -140,11 +138,15 @@ def explain_rise(account: Account, reading: Reading) -> Flow[Reading]:
     if not all(hold.charge_id in shown or jobs.get(hold.id) in shown for hold in draws):
         return reading
     again = yield from read_in_turn(account)
-    newest = yield from call(lambda: ledger.holds(wallet=account.wallet, kind="credit"))
-    if again.trust != "agreed" or len(newest) != len(held):
+    newest = yield from call(lambda: _draws(account, began - 2 * CHARGE_LAG_S))
+    if again.trust != "agreed" or {hold.id for hold in newest} != {hold.id for hold in held}:
         return again
     yield from call(lambda: ledger.accept_reading(account.wallet, account.origin))
     return (yield from call(lambda: ledger.reading(account.wallet, account.origin))) or again
+
+
+def _draws(account: Account, since: float) -> list[Hold]:
+    return account.ledger.recent_holds(account.wallet, account.origin, "credit", since=since)
 
 
 def read_ledger(account: Account, *, since: float) -> Flow[tuple[Transaction, ...]]:
@@ -374,8 +376,14 @@ def _row_of(account: Account, hold: Hold) -> Flow[Transaction | None]:
         rows = yield from read_ledger(account, since=known_since(hold))
     except X402AudioError:
         return None
-    others = yield from call(lambda: account.ledger.holds(wallet=account.wallet, kind="topup"))
+    others = yield from call(lambda: other_top_ups(account.ledger, hold))
     return top_up_row(hold, rows, others)
+
+
+def other_top_ups(ledger: Ledger, hold: Hold) -> list[Hold]:
+    """Top-ups that may have a row beside this one's: none that was settled long before it was sent."""
+    since = known_since(hold) - OTHERS_BEFORE_S
+    return ledger.recent_holds(hold.wallet, hold.origin, "topup", since=since)
 
 
 def await_credit(account: Account, hold: Hold) -> Flow[None]:
