@@ -274,7 +274,7 @@ def test_a_log_that_cannot_be_taken_up_fails_no_payment_that_is_committed(
 def test_a_log_taken_away_under_an_open_ledger_stops_it(path: Path, suffix: str, what: str) -> None:
     """SQLite would go on committing into a file that nobody finds again."""
     ledger = open_ledger(path)
-    pay(ledger, wish())
+    ledger.reserve(wish(), [])
     beside = Path(f"{path}{suffix}")
     kept = beside.read_bytes()
     beside.unlink()
@@ -284,10 +284,57 @@ def test_a_log_taken_away_under_an_open_ledger_stops_it(path: Path, suffix: str,
         with pytest.raises(LedgerError, match=f"{suffix}, (is|was) {what}") as error:
             use()
         assert error.value.owner == "human" and error.value.next_step
+    ledger.close()
+    with closing(open_ledger(path)) as again:
+        assert len(again.holds()) == 1, "what was committed before is taken up, or still in the log"
+        assert again.verify() == []
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@pytest.mark.parametrize("log", ["left", "moved away"])
+def test_a_copy_put_over_an_open_ledger_gets_nothing_of_its_log(
+    path: Path, tmp_path: Path, noticed: bool, log: str
+) -> None:
+    copy = tmp_path / "backup.db"
+    ledger = open_ledger(path)
+    ledger.reserve(wish(), [])
+    ledger.backup(str(copy))
+    ledger.reserve(wish(), [])
+    if log == "moved away":
+        for suffix in place.LOG:
+            Path(f"{path}{suffix}").unlink()
+    shutil.copyfile(copy, path)
+    if noticed:
+        with pytest.raises(LedgerError, match="while this program had it open"):
+            ledger.reserve(wish(), [])
+    ledger.close()
+    assert path.read_bytes() == copy.read_bytes()
+    for suffix in place.LOG:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    with closing(open_ledger(path)) as again:
+        assert len(again.holds()) == 1
+        assert again.verify() == []
+
+
+def test_no_log_is_written_into_a_ledger_whose_shared_memory_others_made_anew(path: Path) -> None:
+    """They know nothing of our part of the log, and we nothing of theirs."""
+    ledger = open_ledger(path)
+    ledger.reserve(wish(), [])
+    Path(f"{path}-shm").unlink()
+    die_after(path, "one")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="-shm, was replaced"):
+        ledger.reserve(wish(), [])
+    ledger.close()
+    assert path.read_bytes() == before
+    with closing(open_ledger(path)) as again:
+        assert "one" in purchases(again)
+        assert again.verify() == []
 
 
 def test_a_backup_holds_what_only_the_log_has_and_stands_alone(ledger: SqliteLedger, tmp_path: Path) -> None:
-    paid = pay(ledger, wish())
+    kept = [pay(ledger, wish()), ledger.reserve(wish(), []).id]
+    assert log_of(Path(ledger.path)).stat().st_size > FRAME
     folder = tmp_path / "kept"
     folder.mkdir(mode=0o700)
     copy = folder / "backup.db"
@@ -295,7 +342,7 @@ def test_a_backup_holds_what_only_the_log_has_and_stands_alone(ledger: SqliteLed
     assert [one.name for one in folder.iterdir()] == ["backup.db"]
     assert copy.read_bytes()[18:20] == b"\1\1", "by this a copy in the ledger's place is known"
     with closing(open_ledger(copy)) as restored:
-        assert [hold.id for hold in restored.holds()] == [paid]
+        assert [hold.id for hold in restored.holds()] == kept
         assert (restored.journal, restored.verify()) == ("WAL", [])
 
 
