@@ -233,6 +233,19 @@ def test_where_no_header_was_stored_the_log_is_left_alone(ledger: SqliteLedger, 
     assert log_of(path).stat().st_size > before > 0
 
 
+def test_what_a_reader_held_up_goes_when_the_program_ends_though_others_go_on(path: Path) -> None:
+    ledger = open_ledger(path)
+    hold = ledger.depart(ledger.reserve(wish(), []).id, HEADER)
+    with books(path, READ_ONLY) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM event").fetchall()
+        ledger.settle(hold.id, evidence="receipt")
+        other.execute("COMMIT")
+        assert found(path.parent, HEADER) != []
+        ledger.close()
+        assert found(path.parent, HEADER) == []
+
+
 def test_a_reader_makes_nobody_wait_and_what_it_holds_up_goes_with_the_next_transaction(
     ledger: SqliteLedger, path: Path
 ) -> None:

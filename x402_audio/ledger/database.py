@@ -237,6 +237,8 @@ class Database:
             if connection is not None:
                 with suppress(LedgerError, OSError, apsw.Error):
                     self._check_files(connection)
+                    if self._secrets_in_log:
+                        self._empty_log(connection)
                 connection.close(True)
 
     @contextmanager
@@ -295,8 +297,8 @@ class Database:
     def _empty_log(self, connection: apsw.Connection) -> None:
         """Take secrets that are gone from the tables out of the log, too: bytes stay in it until they are overwritten.
 
-        Waits for nobody: what a reader or writer holds up is done after the next transaction. Raises nothing, because
-        the transaction before it is committed.
+        Waits for nobody: what a reader or writer holds up is done after the next transaction, or at the end. Raises
+        nothing, because the transaction before it is committed.
         """
         self._secrets_in_log = True
         connection.set_busy_timeout(0)
