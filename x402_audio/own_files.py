@@ -14,6 +14,8 @@ from x402_audio.errors import ConfigurationError
 from x402_audio.settings import TOML_NAME, Settings, load_settings
 
 _SETTINGS_NAMES: Final = frozenset({".env", TOML_NAME})
+_LEDGERS: Final = ("", "-wal", "-shm")
+"""Never opened here, by whatever name: closing one ends the locks of books that are open in this process."""
 _DATABASE: Final = b"SQLite format 3\x00"
 
 
@@ -51,10 +53,9 @@ def _ours(target: Path, settings: Settings) -> Iterator[str]:
             yield "in the state folder"
         if place.parent == ledger.parent and (name == books or name.startswith((f"{books}-", f"{books}."))):
             yield "a file of the ledger"
-        if _is_one(
-            place, ledger
-        ):  # never opened here: closing it would end the locks of the books that are open
-            yield "the ledger"
+        for suffix in _LEDGERS:
+            if _is_one(place, ledger.with_name(ledger.name + suffix)):
+                yield "a file of the ledger"
         if name in _SETTINGS_NAMES:
             yield "a settings file"
         for what, ours in single.items():

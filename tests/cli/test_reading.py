@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.cli.conftest import BUY, CommandLine, Shop, environment
@@ -163,10 +164,20 @@ class TestDoctor:
         rows = {row["what"]: row for row in told["result"]["rows"]}
         assert {"Python", "SQLite", "state folder", "wallet", "seller", "clock", "seller kind", "chain", "limits", "top-ups",
                 "ledger", "brake", "unknown payments"} <= set(rows)  # fmt: skip
+        assert (rows["SQLite"]["text"], rows["journal"]["text"]) == (apsw.sqlite_lib_version(), "WAL")
         assert rows.pop("owner") == {"what": "owner", "colour": "note", "text": "no passphrase is set",
                                      "mend": "on a terminal: x402-audio owner set"}  # fmt: skip
         assert {row["colour"] for row in rows.values()} == {"green"}
         assert shop.counted() == (0, 0)
+
+    def test_a_sqlite_that_can_lose_a_commit_is_red(
+        self, cli: CommandLine, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        open_shop("venice")
+        monkeypatch.setattr("apsw.sqlite_lib_version", lambda: "3.40.1")
+        rows = {row["what"]: row for row in cli("doctor", "--json").json["result"]["rows"]}
+        assert (rows["SQLite"]["colour"], "3.40.1" in rows["SQLite"]["text"]) == ("red", True)
+        assert rows["SQLite"]["mend"].startswith("pip install")
 
     def test_each_red_row_names_its_mend(
         self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

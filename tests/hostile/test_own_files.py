@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.hostile.books_and_nodes import keystore_seeds
 from tests.hostile.crook import MODEL, Crook, Victim, open_crook, open_victim, reply
 from x402_audio.cli import main
 from x402_audio.errors import ConfigurationError, X402AudioError
+from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.own_files import check_not_ours
 from x402_audio.settings import Settings, load_settings
 
@@ -78,6 +81,38 @@ def test_what_is_ours_is_no_place_for_an_output(kind: str, house: Path) -> None:
         copy.execute("CREATE TABLE hold (id)")
     with pytest.raises(ConfigurationError, match="nothing is written there"):
         check_not_ours(house / kind, settings_in(house))
+
+
+TRY = """
+import apsw, sys
+books = apsw.Connection(sys.argv[1])
+try:
+    books.execute("BEGIN IMMEDIATE")
+except apsw.BusyError:
+    print("locked")
+else:
+    print("free")
+"""
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+@pytest.mark.parametrize("name", ["b.db", "b.db-wal", "b.db-shm"])
+def test_looking_at_a_place_ends_no_lock_of_the_books(
+    house: Path, name: str, link: Callable[[Path, Path], None]
+) -> None:
+    """A file that is opened and closed loses every lock that this process has on it."""
+    path = house / "books" / "b.db"
+    ledger = SqliteLedger(path)
+    link(house / "books" / name, house / "tracks" / "t.mp3")
+    with ledger._database.transaction() as tx:
+        tx.run("INSERT INTO seller VALUES ('https://a', 'direct')")
+        with pytest.raises(ConfigurationError, match="nothing is written there"):
+            check_not_ours(house / "tracks" / "t.mp3", settings_in(house))
+        tried = subprocess.run(
+            [sys.executable, "-c", TRY, str(path)], capture_output=True, text=True, check=True
+        )
+        assert tried.stdout.strip() == "locked"
+    ledger.close()
 
 
 def test_a_forced_output_never_lands_there(house: Path, shop: tuple[Crook, Victim]) -> None:

@@ -6,13 +6,14 @@ made: `verify` would not take such books.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import apsw
 import pytest
 
+from tests.books import books
 from x402_audio.ledger.database import Transaction, View
 
 COPIES = 3_000
@@ -25,8 +26,10 @@ Asked = list[tuple[str, tuple[object, ...]]]
 
 def lengthen(path: str | Path, *, until: float, copies: int = COPIES) -> None:
     """Copy whatever is over in these books so many times, up to the day before that moment."""
-    with closing(sqlite3.connect(path)) as db:
-        (since,) = db.execute("SELECT max(created_at) FROM hold").fetchone()
+    with books(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        ((since,),) = db.execute("SELECT max(created_at) FROM hold").fetchall()
+        assert isinstance(since, float)
         db.execute("CREATE TEMP TABLE copy (n INTEGER PRIMARY KEY, later REAL)")
         gap = (until - 86_400 - since) / copies
         db.executemany("INSERT INTO copy VALUES (?, ?)", ((n, n * gap) for n in range(1, copies + 1)))
@@ -41,7 +44,7 @@ def lengthen(path: str | Path, *, until: float, copies: int = COPIES) -> None:
                 f"INSERT INTO main.{table} SELECT {values} FROM temp.copy CROSS JOIN temp.one ORDER BY n, one.rowid"
             )
             db.execute("DROP TABLE temp.one")
-        db.commit()
+        db.execute("COMMIT")
 
 
 def _copied(name: str, kind: str) -> str:
@@ -79,7 +82,7 @@ def _listen(patch: pytest.MonkeyPatch, owner: type, name: str, kept: Asked) -> N
 def dear(path: str | Path, asked: Asked, *, most: int = STEPS_MAX) -> list[tuple[int, str]]:
     """Those of the statements that take more steps than that in these books, each once, with the steps."""
     found: dict[str, int] = {}
-    with closing(sqlite3.connect(path)) as db:
+    with books(path) as db:
         for statement, values in dict.fromkeys(asked):
             steps = _steps(db, statement, values)
             if steps > most:
@@ -87,20 +90,19 @@ def dear(path: str | Path, asked: Asked, *, most: int = STEPS_MAX) -> list[tuple
     return sorted(((steps, statement) for statement, steps in found.items()), reverse=True)
 
 
-def _steps(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:
+def _steps(db: apsw.Connection, statement: str, values: tuple[object, ...]) -> int:
     taken = 0
 
-    def count() -> int:
+    def count() -> bool:
         nonlocal taken
         taken += _EVERY
-        return 0
+        return False
 
     db.execute("SAVEPOINT tried")
     db.set_progress_handler(count, _EVERY)
     try:
-        db.execute(statement, values).fetchall()
-    except sqlite3.IntegrityError:
-        pass  # it was done once already
+        with suppress(apsw.ConstraintError):  # it was done once already
+            db.execute(statement, values).fetchall()
     finally:
         db.set_progress_handler(None, 0)
         db.execute("ROLLBACK TO tried")

@@ -26,6 +26,7 @@ from x402_audio.errors import BudgetExceeded, LedgerError
 from x402_audio.ledger import database, place
 from x402_audio.ledger.database import View
 from x402_audio.ledger.place import check_whole, shares_memory
+from x402_audio.ledger.schema import SCHEMA_VERSION
 from x402_audio.ledger.sqlite import SqliteLedger
 
 ROOT = Path(__file__).parents[2]
@@ -233,6 +234,19 @@ def test_where_no_header_was_stored_the_log_is_left_alone(ledger: SqliteLedger, 
     assert log_of(path).stat().st_size > before > 0
 
 
+def test_what_a_reader_held_up_goes_when_the_program_ends_though_others_go_on(path: Path) -> None:
+    ledger = open_ledger(path)
+    hold = ledger.depart(ledger.reserve(wish(), []).id, HEADER)
+    with books(path, READ_ONLY) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM event").fetchall()
+        ledger.settle(hold.id, evidence="receipt")
+        other.execute("COMMIT")
+        assert found(path.parent, HEADER) != []
+        ledger.close()
+        assert found(path.parent, HEADER) == []
+
+
 def test_a_reader_makes_nobody_wait_and_what_it_holds_up_goes_with_the_next_transaction(
     ledger: SqliteLedger, path: Path
 ) -> None:
@@ -274,7 +288,7 @@ def test_a_log_that_cannot_be_taken_up_fails_no_payment_that_is_committed(
 def test_a_log_taken_away_under_an_open_ledger_stops_it(path: Path, suffix: str, what: str) -> None:
     """SQLite would go on committing into a file that nobody finds again."""
     ledger = open_ledger(path)
-    pay(ledger, wish())
+    ledger.reserve(wish(), [])
     beside = Path(f"{path}{suffix}")
     kept = beside.read_bytes()
     beside.unlink()
@@ -284,10 +298,57 @@ def test_a_log_taken_away_under_an_open_ledger_stops_it(path: Path, suffix: str,
         with pytest.raises(LedgerError, match=f"{suffix}, (is|was) {what}") as error:
             use()
         assert error.value.owner == "human" and error.value.next_step
+    ledger.close()
+    with closing(open_ledger(path)) as again:
+        assert len(again.holds()) == 1, "what was committed before is taken up, or still in the log"
+        assert again.verify() == []
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@pytest.mark.parametrize("log", ["left", "moved away"])
+def test_a_copy_put_over_an_open_ledger_gets_nothing_of_its_log(
+    path: Path, tmp_path: Path, noticed: bool, log: str
+) -> None:
+    copy = tmp_path / "backup.db"
+    ledger = open_ledger(path)
+    ledger.reserve(wish(), [])
+    ledger.backup(str(copy))
+    ledger.reserve(wish(), [])
+    if log == "moved away":
+        for suffix in place.LOG:
+            Path(f"{path}{suffix}").unlink()
+    shutil.copyfile(copy, path)
+    if noticed:
+        with pytest.raises(LedgerError, match="while this program had it open"):
+            ledger.reserve(wish(), [])
+    ledger.close()
+    assert path.read_bytes() == copy.read_bytes()
+    for suffix in place.LOG:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    with closing(open_ledger(path)) as again:
+        assert len(again.holds()) == 1
+        assert again.verify() == []
+
+
+def test_no_log_is_written_into_a_ledger_whose_shared_memory_others_made_anew(path: Path) -> None:
+    """They know nothing of our part of the log, and we nothing of theirs."""
+    ledger = open_ledger(path)
+    ledger.reserve(wish(), [])
+    Path(f"{path}-shm").unlink()
+    die_after(path, "one")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="-shm, was replaced"):
+        ledger.reserve(wish(), [])
+    ledger.close()
+    assert path.read_bytes() == before
+    with closing(open_ledger(path)) as again:
+        assert "one" in purchases(again)
+        assert again.verify() == []
 
 
 def test_a_backup_holds_what_only_the_log_has_and_stands_alone(ledger: SqliteLedger, tmp_path: Path) -> None:
-    paid = pay(ledger, wish())
+    kept = [pay(ledger, wish()), ledger.reserve(wish(), []).id]
+    assert log_of(Path(ledger.path)).stat().st_size > FRAME
     folder = tmp_path / "kept"
     folder.mkdir(mode=0o700)
     copy = folder / "backup.db"
@@ -295,7 +356,7 @@ def test_a_backup_holds_what_only_the_log_has_and_stands_alone(ledger: SqliteLed
     assert [one.name for one in folder.iterdir()] == ["backup.db"]
     assert copy.read_bytes()[18:20] == b"\1\1", "by this a copy in the ledger's place is known"
     with closing(open_ledger(copy)) as restored:
-        assert [hold.id for hold in restored.holds()] == [paid]
+        assert [hold.id for hold in restored.holds()] == kept
         assert (restored.journal, restored.verify()) == ("WAL", [])
 
 
@@ -371,7 +432,7 @@ def test_a_ledger_of_the_first_release_keeps_a_log_once_it_is_opened(tmp_path: P
         assert {one.name for one in path.parent.iterdir()} >= {"ledger.db-wal", "ledger.db-shm"}
         assert len(ledger.jobs()) == 6
     assert asked(path, "PRAGMA journal_mode") == [("wal",)]
-    assert {one.name for one in path.parent.iterdir()} == {"ledger.db", "ledger.db.before-v3"}
+    assert {one.name for one in path.parent.iterdir()} == {"ledger.db", f"ledger.db.before-v{SCHEMA_VERSION}"}
 
 
 @pytest.mark.parametrize("use", ["BEGIN IMMEDIATE", "BEGIN; SELECT count(*) FROM event"])

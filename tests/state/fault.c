@@ -1,7 +1,7 @@
 /* Loaded into a process that calls it (LD_PRELOAD): lets the disk below a folder fail from a chosen moment on.
  *
- * Every write, sync, rename, link and opening for making below the folder, of files whose path holds `named`, is a point,
- * numbered from 1 since `fault_arm`.
+ * Every write, sync, rename, link and opening for making below the folder, of files whose path holds `named` (or ends in
+ * it, where it ends in `$`), is a point, numbered from 1 since `fault_arm`.
  * From point `first` on, points of the wanted kinds fail with `error`, until `fault_disarm`, which says how many points
  * there were. A full disk still lets files be removed, cut and read.
  */
@@ -47,11 +47,18 @@ long fault_disarm(void) {
     return atomic_load(&points);
 }
 
+/* Whether the path holds what is wanted, or ends in it. */
+static int is_meant(const char *path) {
+    size_t wanted = strlen(only), length = strlen(path);
+    if (wanted == 0 || only[wanted - 1] != '$') return strstr(path, only) != NULL;
+    return length + 1 >= wanted && strncmp(path + length + 1 - wanted, only, wanted - 1) == 0;
+}
+
 /* Whether this call fails; errno is set then. */
 static int fails(int kind, const char *path) {
     size_t length = strlen(root);
     long point;
-    if (length == 0 || strncmp(path, root, length) != 0 || path[length] != '/' || strstr(path + length, only) == NULL) return 0;
+    if (length == 0 || strncmp(path, root, length) != 0 || path[length] != '/' || !is_meant(path + length)) return 0;
     point = atomic_fetch_add(&points, 1) + 1;
     if (first == 0 || point < first || (kinds & kind) == 0) return 0;
     errno = error;

@@ -135,6 +135,43 @@ def test_a_track_that_cannot_be_written_says_so_and_stays_at_the_seller(
     assert f"t.mp3 cannot be written ({os.strerror(number)})" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "number"),
+    [(WRITE, "ledger.db-wal$", errno.ENOSPC), (SYNC, "ledger.db-wal$", errno.EIO), (MAKE, "ledger.db-wal$", errno.ENOSPC),
+     (WRITE, "ledger.db-shm$", errno.ENOSPC), (MAKE, "ledger.db-shm$", errno.EACCES)],
+    ids=["log written", "log synced", "log made", "memory written", "memory made"],
+)  # fmt: skip
+def test_books_whose_log_cannot_be_kept_buy_nothing(
+    kind: int, named: str, number: int, walker: Walker
+) -> None:
+    told = walker.walk(1, number, kind, named)
+    check(told)
+    error = told["first"]["told"]["error"]
+    assert (told["first"]["code"], error["code"], error["moneyMoved"]) == (2, "LedgerError", "no")
+    assert told["bought"] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [(WRITE, errno.ENOSPC), (SYNC, errno.EIO)], ids=["write", "sync"]
+)
+def test_a_log_that_cannot_be_taken_up_into_the_file_costs_nothing(
+    kind: int, number: int, walker: Walker
+) -> None:
+    """Every commit is in the log, and stays there until the disk is well."""
+    told = walker.walk(1, number, kind, "/ledger.db$")
+    check(told)
+    assert (told["points"] > 0, told["first"]["code"], told["at_last"]) == (True, 0, [1, 1])
+
+
+@pytest.mark.parametrize("named", ["ledger.db-wal$", "ledger.db-shm$"])
+def test_a_log_that_fails_anywhere_on_the_way_costs_nothing_but_time(named: str, walker: Walker) -> None:
+    total = walker.walk(0, named=named)["points"]
+    assert total > 5
+    for number, kinds in ((errno.ENOSPC, ALL), (errno.EIO, SYNC | WRITE)):
+        for point in range(1, total + 1, 5):
+            check(walker.walk(point, number, kinds, named))
+
+
 def test_a_folder_that_can_only_be_read_is_refused_before_anything_is_sent(walker: Walker) -> None:
     for number in (errno.EROFS, errno.EACCES):
         told = walker.walk(1, number, ALL)

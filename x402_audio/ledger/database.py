@@ -346,6 +346,11 @@ class Database:
 
     def close(self) -> None:
         with self._lock:
+            if self._connection is not None:
+                with suppress(LedgerError, OSError, apsw.Error):
+                    self._check_files(self._connection)
+                    if self._secrets_in_log:
+                        self._empty_log(self._connection)
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -361,8 +366,7 @@ class Database:
             if self._connection is None:
                 self._connect()
             elif look:
-                check_still(self.path, self._identities)
-                self._refuse_copy_in_place(self._connection)
+                self._check_files(self._connection)
             assert self._connection is not None
             return self._connection
         except BaseException as error:
@@ -394,19 +398,30 @@ class Database:
             raise
         self._connection = connection
 
-    def _refuse_copy_in_place(self, connection: apsw.Connection) -> None:
-        """The file keeps a log, as when it was opened; a copy that was written over it does not (see `copy_whole`)."""
-        if "-wal" in self._identities and connection.read("main", 0, *_KEEPS_LOG)[1] != _LOGGED:
-            raise LedgerError(
-                f"the ledger {self.path} was replaced while this program had it open",
-                next_step="start this program again, then: x402-audio reconcile",
-            )
+    def _check_files(self, connection: apsw.Connection) -> None:
+        """See `check_still`; and the file keeps a log, as a copy written over it does not (see `copy_whole`).
+
+        Otherwise our log is never written into files that are not ours any more: no checkpoint comes when we close. A
+        log that is only gone is still taken up: nobody else has what it holds, and nobody could read the books without it.
+        """
+        is_ours = "-wal" not in self._identities or connection.read("main", 0, *_KEEPS_LOG)[1] == _LOGGED
+        try:
+            check_still(self.path, self._identities)
+            if not is_ours:
+                raise LedgerError(
+                    f"the ledger {self.path} was replaced while this program had it open",
+                    next_step="start this program again, then: x402-audio reconcile",
+                )
+        except LedgerError:
+            if not is_ours or os.path.lexists(f"{self.path}-wal"):
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            raise
 
     def _empty_log(self, connection: apsw.Connection) -> None:
         """Take secrets that are gone from the tables out of the log, too: bytes stay in it until they are overwritten.
 
-        Waits for nobody: what a reader or writer holds up is done after the next transaction. Raises nothing, because
-        the transaction before it is committed.
+        Waits for nobody: what a reader or writer holds up is done after the next transaction, or at the end. Raises
+        nothing, because the transaction before it is committed.
         """
         self._secrets_in_log = True
         connection.set_busy_timeout(0)
