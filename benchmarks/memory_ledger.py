@@ -6,7 +6,7 @@ Knows only the verbs of a direct payment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import count
 from time import time
 
@@ -67,12 +67,12 @@ class MemoryLedger:
 
     def depart(self, hold_id: str, header: bytes) -> Hold:
         self._headers[hold_id] = header
-        self._holds[hold_id] = hold = replace(self._holds[hold_id], state="signed", sends=1)
+        self._holds[hold_id] = hold = self._holds[hold_id].but(state="signed", sends=1)
         return hold
 
     def resend(self, hold_id: str) -> Hold:
         before = self._holds[hold_id]
-        self._holds[hold_id] = hold = replace(before, sends=before.sends + 1)
+        self._holds[hold_id] = hold = before.but(sends=before.sends + 1)
         return hold
 
     def still_leaving(self, hold_id: str) -> None:
@@ -88,7 +88,7 @@ class MemoryLedger:
         delivered: bool = True,
     ) -> Hold:
         del charge_id
-        hold = replace(self._holds[hold_id], state="settled", evidence=evidence, transaction=transaction)
+        hold = self._holds[hold_id].but(state="settled", evidence=evidence, transaction=transaction)
         self._headers.pop(hold_id, None)
         self._holds[hold_id] = hold
         return self.deliver(hold_id, evidence) if delivered else hold
@@ -97,4 +97,4 @@ class MemoryLedger:
         del why
         hold = self._holds.pop(hold_id)
         self._open.pop((hold.wallet, hold.purchase))
-        return replace(hold, delivered_at=time())
+        return hold.but(delivered_at=time())

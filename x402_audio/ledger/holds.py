@@ -7,7 +7,7 @@ no wire, no signer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
 
@@ -173,13 +173,13 @@ class HoldVerbs:
             frozen = frozen_in(tx)
             if before.state == "signed":
                 if frozen is None and tx.one(_HEADER, (hold_id,)) == (header,):
-                    return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
+                    return _change(tx, before, before.but(sends=before.sends + 1), why="sent again")
                 raise _as_frozen(frozen) if frozen is not None else LedgerError(
                     f"the hold {hold_id} was signed with other bytes", money_moved="unknown", owner="reconcile")  # fmt: skip
             _must_be(before, "reserved")
             if frozen is None:
                 tx.run(_STORE_HEADER, (hold_id, header))
-                return _change(tx, before, replace(before, state="signed", sends=1, sent_at=tx.now))
+                return _change(tx, before, before.but(state="signed", sends=1, sent_at=tx.now))
             _end(tx, before, "void", evidence="frozen before anything left")
         raise _as_frozen(frozen)
 
@@ -202,7 +202,7 @@ class HoldVerbs:
             if before.state != "settled":
                 _must_be(before, "signed")
                 refuse_frozen(tx, moved=True)
-            return _change(tx, before, replace(before, sends=before.sends + 1), why="sent again")
+            return _change(tx, before, before.but(sends=before.sends + 1), why="sent again")
 
     def rewrap(self, hold_id: str, envelope: str, header: bytes) -> Hold:
         """See `Ledger.rewrap`. Refused while frozen (Frozen; the hold stays)."""
@@ -211,7 +211,7 @@ class HoldVerbs:
             _must_be(before, "signed")
             refuse_frozen(tx, moved=True)
             tx.run(_STORE_HEADER, (hold_id, header))
-            after = replace(before, envelope=envelope, sends=before.sends + 1)
+            after = before.but(envelope=envelope, sends=before.sends + 1)
             return _change(tx, before, after, why="the same authorization in another envelope")
 
     def header_of(self, hold_id: str) -> bytes | None:
@@ -256,7 +256,7 @@ class HoldVerbs:
             _must_be(before, "settled")
             if before.transaction == transaction:
                 return before
-            after = replace(before, transaction=transaction, evidence=plain(evidence))
+            after = before.but(transaction=transaction, evidence=plain(evidence))
             return _change(tx, before, after, why=evidence)
 
     def void(self, hold_id: str, *, evidence: str, unsigned: bool = False, sends: int | None = None) -> Hold:
@@ -288,7 +288,7 @@ class HoldVerbs:
                 raise LedgerError(f"a refund cannot be {amount}")
             if before.refunded or not tx.run(_ENTRY, (hold_id, "refund", charge_id, tx.now, given)):
                 raise AlreadyResolved(f"the hold {hold_id} was refunded before", money_moved="yes")
-            return _change(tx, before, replace(before, refunded=given), moved=given, why=why, entry=[
+            return _change(tx, before, before.but(refunded=given), moved=given, why=why, entry=[
                 "refund", charge_id])  # fmt: skip
 
     def overcharge(self, hold_id: str, amount: Usdc, *, charge_id: str, why: str) -> Hold:
@@ -302,7 +302,7 @@ class HoldVerbs:
                 raise AlreadyResolved(
                     f"that overcharge of the hold {hold_id} is booked already", money_moved="yes"
                 )
-            after = replace(before, overcharged=before.overcharged + amount)
+            after = before.but(overcharged=before.overcharged + amount)
             done = _change(tx, before, after, moved=amount, why=why, extra=((tx.now, int(amount)),), entry=[
                 "overcharge", charge_id])  # fmt: skip
             if tx.run(_SUSPEND, (before.wallet, before.origin, plain(why))):
@@ -418,7 +418,7 @@ def deliver_in(tx: Transaction, before: Hold, why: str) -> Hold:
     if before.delivered_at is not None:
         return before
     _must_be(before, "signed", "settled", "presumed")
-    return _change(tx, before, replace(before, delivered_at=tx.now), why=why)
+    return _change(tx, before, before.but(delivered_at=tx.now), why=why)
 
 
 def blocking_hold(tx: Transaction, job_id: str) -> Hold | None:
@@ -557,9 +557,7 @@ def _insert(
 def _end(tx: Transaction, before: Hold, to: HoldState, *, evidence: str, **said: Any) -> Hold:
     """One hold resolved: counters, secret, pin. `said`: what else the witness said, by field."""
     counted = None if to == "void" else before.counted_at if before.counted_at is not None else tx.now
-    after = replace(
-        before, state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted, **said
-    )
+    after = before.but(state=to, evidence=plain(evidence), resolved_at=tx.now, counted_at=counted, **said)
     done = _change(tx, before, after, why=evidence)
     tx.run(_DROP_HEADER, (before.id,))
     if to == "void" and before.job_id is not None and before.kind != "topup":

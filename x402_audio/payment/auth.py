@@ -292,8 +292,9 @@ class X402Auth(httpx.Auth):
             response = yield from send(request, stream=True)
             if response.status_code != 402:
                 return
-            check_same_origin(request.url, response.request.url)
-            if response.request.url != request.url:
+            answered = response.request.url
+            if answered is not request.url and answered != request.url:
+                check_same_origin(request.url, answered)
                 raise ForeignOrigin(
                     "the request was redirected before payment was asked; ask that URL itself"
                 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, Protocol, TypeVar
 
@@ -381,7 +381,7 @@ class Payer:
                 yield from turn()
                 made = yield from self.leave(hold, made)
                 state: HoldState = "settled" if hold.state == "settled" else "signed"
-                hold = replace(hold, state=state, sends=hold.sends + 1)
+                hold = hold.but(state=state, sends=hold.sends + 1)
             self._tell(hold)
             try:
                 assert made is not None
@@ -436,6 +436,8 @@ class Payer:
         return self.ledger.deliver(hold.id, why)
 
     def _tell(self, hold: Hold) -> None:
+        if self._notice is ignore:
+            return
         short = f"{hold.pay_to[:6]}…{hold.pay_to[-4:]}"
         again = hold.sends > 1
         text = f"{'sending the same payment again' if again else 'paying'} {hold.amount} to {short}"

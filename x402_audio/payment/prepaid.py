@@ -7,7 +7,7 @@ credit that does not show after a top-up stops top-ups for everybody. Knows no j
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -353,7 +353,7 @@ def _rewrap(account: Account, payer: Payer, hold: Hold) -> Flow[Hold]:
     """The other envelope around the same authorization; there is no second signature of other fields."""
     other = Envelope.from_json(hold.envelope).rewrapped()
     changed = other.to_json()
-    _, secret = yield from payer.sign(replace(hold, envelope=changed))
+    _, secret = yield from payer.sign(hold.but(envelope=changed))
     header = secret.reveal().encode("ascii")
     return (yield from call(lambda: account.ledger.rewrap(hold.id, changed, header)))
 

@@ -28,4 +28,6 @@ def decode(text: str, *, chars_max: int = HEADER_CHARS_MAX) -> bytes:
     bare = text.rstrip("=")
     if len(bare) != len(text) and len(text) % 4:
         raise ValueError("base64 with the wrong padding")
-    return b64decode(bare.translate(_STANDARD) + "=" * (-len(bare) % 4))
+    if "-" in bare or "_" in bare:
+        bare = bare.translate(_STANDARD)
+    return b64decode(bare + "=" * (-len(bare) % 4))
