@@ -1,9 +1,9 @@
 """What the durable books cost beside bare durable writes, how eight processes share them, and what a long past costs.
 
-`ledger fsync-5ms`: whole direct payments with every limit in force, beside two bare one-row commits each (same SQLite, same
-journal mode, FULL), every sync lasting 5 ms. A payment goes the program's own way: `buy_direct` (402, reserve, sign, send) at
-a seller that answers from memory, then `settle`. So it takes as many commits as the program makes, no matter which room
-makes them. `ledger disk` is the same on the disk as it is. `ledger million`: whole jobs in books with a past.
+`ledger fsync-5ms`: what a direct payment books (`reserve` and `settle`, every limit in force) beside two bare one-row commits
+(same SQLite, same journal mode, FULL), every sync lasting 5 ms. What is reserved is what the payment flow itself reserved
+once, with another nonce and purchase each time; how many commits the whole flow takes is counted beside it. `ledger disk` is
+the same on the disk as it is. `ledger million`: whole jobs in books with a past.
 Ratios are of throughput: more is better. Syncs and writes are counted by a preloaded library (Linux, gcc).
 """
 
@@ -18,8 +18,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Final
@@ -33,7 +34,7 @@ from benchmarks.seller import demand
 from x402_audio.clock import Clock, SystemClock, system_random
 from x402_audio.flow import Call, Flow, Send
 from x402_audio.ledger import spending
-from x402_audio.ledger.book import Hold, Limit, NewJob
+from x402_audio.ledger.book import Hold, Limit, NewJob, PayeeRule, Reserve
 from x402_audio.ledger.database import Database
 from x402_audio.ledger.limits import SETTINGS
 from x402_audio.ledger.owner import this_owner
@@ -90,8 +91,30 @@ class Buyer:
         return hold
 
     def pay(self) -> None:
-        """One direct payment, from the 402 to its settlement."""
-        hold = self._buy(f"auth:{os.urandom(32).hex()}")
+        """One direct payment, from the 402 to its settlement, by the payment flow."""
+        self._settle(self._buy(f"auth:{os.urandom(32).hex()}"))
+
+    def books(self) -> Callable[[], None]:
+        """Books a payment as the flow does, and nothing else."""
+        taken, reserve = list[tuple[Reserve, Sequence[Limit], PayeeRule | None]](), self.ledger.reserve
+
+        def listening(wish: Reserve, limits: Sequence[Limit], payee: PayeeRule | None = None) -> Hold:
+            taken.append((wish, limits, payee))
+            return reserve(wish, limits, payee)
+
+        self.ledger.reserve = listening
+        self.pay()
+        delattr(self.ledger, "reserve")
+        [(wish, limits, payee)] = taken
+        plain = {field.name: getattr(wish, field.name) for field in fields(wish)}
+
+        def act() -> None:
+            fresh = {"nonce": "0x" + os.urandom(32).hex(), "purchase": f"auth:{os.urandom(32).hex()}"}
+            self._settle(self.ledger.reserve(Reserve(**(plain | fresh)), limits, payee))
+
+        return act
+
+    def _settle(self, hold: Hold) -> None:
         self.ledger.settle(hold.id, evidence="seller's settlement response", transaction="0x" + "ab" * 32)
 
     def do_job(self) -> None:
@@ -161,7 +184,7 @@ def bare(path: Path) -> Callable[[], None]:
 
 ACTS: Final[Mapping[str, Callable[[Path], Callable[[], None]]]] = {
     "bare": bare,
-    "pay": lambda path: Buyer(path).pay,
+    "pay": lambda path: Buyer(path).books(),
     "job": lambda path: Buyer(path).do_job,
 }
 
@@ -256,21 +279,22 @@ def against(
         found = [{arm: workers.go(seconds) for arm, workers in arms.items()} for _ in range(rounds)]
         profile = "; ".join(f"{arm}: {workers.profile()}" for arm, workers in arms.items())
     if commits:
-        profile = f"ours: {commits_of_a_payment(ours[1]):.1f} commits a payment; {profile}"
+        profile = f"the whole flow: {commits_of_a_payment():.1f} commits a payment; {profile}"
     return row(
         name, found, goal=goal, bound="at least", floor_name=floor_name, unit="/s", profile=profile,
         remark="" if goal is not None else "No goal: where a sync costs little, what is left is the pages written and the work of the processor.",
     )  # fmt: skip
 
 
-def commits_of_a_payment(path: Path) -> float:
-    """Every transaction has a ledger time of its own."""
-    with closing(apsw.Connection(str(path))) as db:
-        found: Any = db.execute(
-            "SELECT count(DISTINCT subject), count(DISTINCT at) FROM event WHERE subject LIKE 'hold:%'"
-        ).fetchall()
-    ((holds, commits),) = found
-    return float(commits / holds)
+def commits_of_a_payment() -> float:
+    """Of the payment flow, whichever room makes them; every transaction has a ledger time of its own."""
+    with TemporaryDirectory() as folder:
+        buyer = Buyer(Path(folder) / "ledger.db")
+        for _ in range(10):
+            buyer.pay()
+        events = [event for event in buyer.ledger.events() if event.subject.startswith("hold:")]
+        buyer.ledger.close()
+    return len({event.at for event in events}) / len({event.subject for event in events})
 
 
 # --- a long past

@@ -66,10 +66,11 @@ def test_a_paid_call_goes_through_on_the_books_in_memory() -> None:
 
 def test_the_payments_and_jobs_that_are_measured_leave_sound_books(tmp_path: Path) -> None:
     buyer = Buyer(tmp_path / "ledger.db")
-    buyer.pay()
+    books_one = buyer.books()
     buyer.do_job()
+    books_one()
     assert buyer.ledger.verify() == []
-    assert [hold.state for hold in buyer.ledger.holds()] == ["settled", "settled"]
+    assert [hold.state for hold in buyer.ledger.holds()] == ["settled"] * 3
     assert [job.state for job in buyer.ledger.jobs()] == ["completed"]
     buyer.ledger.close()
 
