@@ -37,7 +37,7 @@ from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
-from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, hold_from, insert_into, update_by_id
+from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, UNDECIDED, hold_from, insert_into, update_by_id
 from x402_audio.ledger.trouble import RESTORE
 from x402_audio.money import Usdc
 
@@ -73,11 +73,6 @@ _TOPUP_SINCE: Final = (
 _TOPUP_OF_JOB: Final = "SELECT id FROM hold WHERE job_id = ? AND kind = 'topup' AND state <> 'void' LIMIT 1"
 _ENDED_LEASES: Final = f"{SELECT_HOLD} WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL AND +state = 'reserved' AND lease_until < ?"
 _UNDECIDED_STATES: Final = frozenset({"reserved", "signed", "presumed"})
-_UNDECIDED: Final = (
-    "SELECT rowid FROM hold WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL"
-    " UNION ALL SELECT rowid FROM hold WHERE state = 'presumed' OR (state = 'signed' AND delivered_at IS NOT NULL)"
-)
-"""Every hold that is not decided, through the two indexes that hold no others."""
 _DRAWS: Final = "kind = 'credit' AND state IN ('reserved', 'signed', 'presumed')"
 _LIVE_TOPUPS: Final = "kind = 'topup' AND state IN ('reserved', 'signed')"
 _BEFORE: Final = "SELECT rowid FROM hold WHERE created_at < ? ORDER BY rowid DESC LIMIT 1"
@@ -361,7 +356,7 @@ class HoldVerbs:
                 words.append(_LIVE_TOPUPS)
                 of_wallet = "wallet"
             else:
-                words.append(f"rowid IN ({_UNDECIDED})")
+                words.append(f"rowid IN ({UNDECIDED})")
         for column, value in ((of_wallet, wallet), ("job_id", job_id), ("+kind", kind)):
             if value is not None:
                 words.append(f"{column} = ?")

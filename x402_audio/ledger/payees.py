@@ -13,6 +13,7 @@ from x402_audio.errors import PayeeRefused
 from x402_audio.ledger.book import Payee, PayeeRule
 from x402_audio.ledger.chain_of_events import plain
 from x402_audio.ledger.database import Transaction
+from x402_audio.ledger.rows import UNDECIDED
 
 _ROWS: Final = "SELECT address, state FROM payee WHERE origin = ? AND network = ?"
 _ONE: Final = "SELECT state, how FROM payee WHERE origin = ? AND network = ? AND address = ?"
@@ -22,9 +23,10 @@ _PUT: Final = (
 )
 _DROP: Final = "DELETE FROM payee WHERE origin = ? AND network = ? AND address = ?"
 _STILL_USED: Final = (
-    "SELECT 1 FROM hold WHERE origin = ? AND pay_to = ? AND pay_to <> '' AND network = ? AND kind IN ('direct', 'topup')"
-    " AND +state IN ('reserved', 'signed', 'settled', 'presumed') LIMIT 1"
+    f"SELECT 1 FROM hold WHERE rowid IN ({UNDECIDED}) AND origin = ? AND pay_to = ? AND network = ?"
+    " AND kind IN ('direct', 'topup') LIMIT 1"
 )
+"""A settled one would have made the pin firm."""
 
 
 def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRule, hold_id: str) -> None:

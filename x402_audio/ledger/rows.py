@@ -52,6 +52,11 @@ def update_by_id(table: str, columns: tuple[str, ...]) -> str:
 
 
 SELECT_HOLD: Final = select(HOLD_COLUMNS, "hold")
+UNDECIDED: Final = (
+    "SELECT rowid FROM hold WHERE state IN ('reserved', 'signed') AND delivered_at IS NULL"
+    " UNION ALL SELECT rowid FROM hold WHERE state = 'presumed' OR (state = 'signed' AND delivered_at IS NOT NULL)"
+)
+"""Every hold that is not decided, through the two indexes that hold no others."""
 SELECT_JOB: Final = select(JOB_COLUMNS, "job")
 SELECT_EVENT: Final = select(EVENT_COLUMNS, "event")
 

@@ -293,9 +293,10 @@ _SHORT_LOOKS: Final = """
 CREATE INDEX hold_shown ON hold (wallet, origin, delivered_at) WHERE kind = 'topup' AND state = 'settled';
 CREATE INDEX job_ended ON job (wallet, origin, updated_at)
     WHERE state IN ('completed', 'failed', 'expired') AND queued_at IS NOT NULL;
+DROP INDEX hold_payee;
 """
 """Two looks that grew with the past: top-ups by when their credit showed, jobs by when they ended. Only a top-up and a
-job's end write them; no payment does.
+job's end write them; no payment does. Who else stands on a provisional pin is undecided, and found as such.
 """
 
 MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS, 3: _DIET, 4: _SHORT_LOOKS}
