@@ -94,6 +94,37 @@ def test_what_a_killed_program_committed_is_there_and_its_log_is_taken_up(path: 
         assert purchases(ledger) == ["one", "two", "three"]
 
 
+OPENER = """
+import sys
+from tests.ledger.desk import SteppedClock
+from x402_audio.clock import system_random
+from x402_audio.ledger.sqlite import SqliteLedger
+sys.stdin.readline()
+for number in range(20):
+    ledger = SqliteLedger(sys.argv[1], clock=SteppedClock(), random=system_random, create=False)
+    ledger.remember_seller(f"https://{sys.argv[2]}-{number}.example", "direct")
+    assert len(ledger.holds()) >= 2
+    ledger.close()
+"""
+
+
+def test_programs_that_come_at_once_after_a_kill_all_find_the_books(path: Path) -> None:
+    """One of them reads the log anew, and whoever closes last takes it up and removes it, while others open it."""
+    die_after(path, "one", "two")
+    openers = [
+        subprocess.Popen([sys.executable, "-c", OPENER, str(path), str(number)], stdin=subprocess.PIPE, cwd=ROOT)
+        for number in range(6)
+    ]  # fmt: skip
+    for one in openers:
+        assert one.stdin is not None
+        one.stdin.write(b"go\n")
+        one.stdin.close()
+    assert [one.wait(120) for one in openers] == [0] * len(openers)
+    with closing(open_ledger(path)) as ledger:
+        assert len([event for event in ledger.events() if event.subject.startswith("seller:")]) == 6 * 20
+        assert (purchases(ledger), ledger.verify()) == (["one", "two"], [])
+
+
 def test_a_log_torn_anywhere_keeps_every_commit_that_was_synced_whole(path: Path, tmp_path: Path) -> None:
     """A power cut tears what was not synced: the tail of the log, in any length, with anything in it."""
     dice, lengths = random.Random(9), list[int]()
