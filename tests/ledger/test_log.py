@@ -428,8 +428,9 @@ def test_half_a_page_found_in_a_transaction_stays_as_it_is(path: Path) -> None:
     ledger.reserve(wish(), [])
     os.truncate(path, path.stat().st_size - 1000)
     cut = path.read_bytes()
-    with pytest.raises(LedgerError, match="cut short in the middle of a page"):
-        ledger.reserve(wish(), [])
+    for _ in range(2):  # nor is it forgotten
+        with pytest.raises(LedgerError, match="cut short in the middle of a page"):
+            ledger.reserve(wish(), [])
     ledger.close()
     assert path.read_bytes() == cut
 

@@ -30,6 +30,7 @@ from x402_audio.ledger.migration import bring_forward, copy_whole, refuse_newer,
 from x402_audio.ledger.place import (
     COMPANIONS,
     Identity,
+    Stamp,
     check_file,
     check_folder,
     check_still,
@@ -203,6 +204,9 @@ class Database:
         self._begun: Transaction | None = None
         self._connection: apsw.Connection | None = None
         self._identities: dict[str, Identity] = {}
+        self._looks: Stamp | None = None
+        self._sound: Stamp | None = None
+        """The main file as it looked last, and when it was found sound: with a log only a checkpoint changes it."""
         self._page_bytes = 1
         self._secrets_in_log = False
         self._latest = 0.0
@@ -238,7 +242,9 @@ class Database:
             assert self._begun is None, "a verb that is begun has one transaction"
             connection.execute("BEGIN IMMEDIATE")
             try:
-                _refuse_half_a_page(connection, self.path, self._page_bytes)
+                if self._looks != self._sound or not self._has_log:
+                    _refuse_half_a_page(connection, self.path, self._page_bytes)
+                    self._sound = self._looks
                 refuse_other(connection, self.path)
                 tx = Transaction(connection, self._clock, self._random)
                 yield tx
@@ -404,18 +410,24 @@ class Database:
         Otherwise our log is never written into files that are not ours any more: no checkpoint comes when we close. A
         log that is only gone is still taken up: nobody else has what it holds, and nobody could read the books without it.
         """
-        is_ours = "-wal" not in self._identities or connection.read("main", 0, *_KEEPS_LOG)[1] == _LOGGED
         try:
-            check_still(self.path, self._identities)
-            if not is_ours:
+            self._looks = check_still(self.path, self._identities)
+            if self._looks != self._sound and not self._is_ours(connection):
                 raise LedgerError(
                     f"the ledger {self.path} was replaced while this program had it open",
                     next_step="start this program again, then: x402-audio reconcile",
                 )
         except LedgerError:
-            if not is_ours or os.path.lexists(f"{self.path}-wal"):
+            if not self._is_ours(connection) or os.path.lexists(f"{self.path}-wal"):
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             raise
+
+    @property
+    def _has_log(self) -> bool:
+        return "-wal" in self._identities
+
+    def _is_ours(self, connection: apsw.Connection) -> bool:
+        return not self._has_log or connection.read("main", 0, *_KEEPS_LOG)[1] == _LOGGED
 
     def _empty_log(self, connection: apsw.Connection) -> None:
         """Take secrets that are gone from the tables out of the log, too: bytes stay in it until they are overwritten.

@@ -51,6 +51,13 @@ class Identity(NamedTuple):
     inode: int
 
 
+class Stamp(NamedTuple):
+    """How a file looks from outside; it looks otherwise when somebody wrote to it."""
+
+    size: int
+    changed_ns: int
+
+
 def identity_of(path: str) -> Identity:
     """The file that lies there now."""
     facts = os.lstat(path)
@@ -78,16 +85,16 @@ def identities_of(path: str, *, wal: bool) -> dict[str, Identity]:
     return {suffix: identity_of(path + suffix) for suffix in ("", *(LOG if wal else ()))}
 
 
-def check_still(path: str, identities: Mapping[str, Identity]) -> None:
+def check_still(path: str, identities: Mapping[str, Identity]) -> Stamp:
     """The files that were opened still lie there. Raises LedgerError when one was moved, deleted or replaced.
 
-    SQLite would go on writing to a log that nobody finds again.
+    SQLite would go on writing to a log that nobody finds again. Gives how the main file looks from outside.
     """
+    stamp = Stamp(0, 0)
     for suffix, identity in identities.items():
         try:
-            now = os.lstat(
-                path + suffix
-            )  # asked with every transaction: a Path would cost ten times the call
+            # Asked with every transaction: a Path would cost ten times the call.
+            now = os.lstat(path + suffix)
         except FileNotFoundError:
             raise LedgerError(
                 f"{_named(path, suffix)} is gone; it was moved or deleted while this program had it open",
@@ -98,6 +105,9 @@ def check_still(path: str, identities: Mapping[str, Identity]) -> None:
                 f"{_named(path, suffix)} was replaced while this program had it open",
                 next_step="start this program again, then: x402-audio reconcile",
             )
+        if not suffix:
+            stamp = Stamp(now.st_size, now.st_mtime_ns)
+    return stamp
 
 
 def _named(path: str, suffix: str) -> str:
