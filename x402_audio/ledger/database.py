@@ -172,6 +172,47 @@ class _Turn:
             retell(self._database.path, error)
 
 
+class _Write:
+    """One exclusive transaction: committed when it is left without an exception, else undone."""
+
+    __slots__ = ("_database", "_tx")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tx: Transaction | None = None
+
+    def __enter__(self) -> Transaction:
+        database = self._database
+        database.take(look=True)
+        try:
+            self._tx = database.start()
+        except BaseException as error:
+            database.undo()
+            database.give_back()
+            retell(database.path, error)
+            raise
+        return self._tx
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        database, tx, is_committed = self._database, self._tx, False
+        assert tx is not None
+        try:
+            if error is None:
+                is_committed = database.end(tx)
+            else:
+                database.undo()
+        except BaseException as failed:
+            database.undo()
+            retell(database.path, failed)
+            raise
+        finally:
+            database.give_back()
+        if error is not None:
+            retell(database.path, error)
+        elif is_committed:
+            database.tell(tx)
+
+
 class _Open(Generic[T]):
     """A verb done but for its commit. Called once, in any thread, it commits; then it gives or raises what the verb did."""
 
@@ -235,29 +276,34 @@ class Database:
             self._latest = max(_sane(self._clock.now()), last[1] if last else 0.0, self._latest)
             return self._latest
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> _Write:
         """An exclusive transaction, durable when left without an exception. Never do other I/O inside (I9)."""
-        with _Turn(self) as connection:
-            assert self._begun is None, "a verb that is begun has one transaction"
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if self._looks != self._sound or not self._has_log:
-                    _refuse_half_a_page(connection, self.path, self._page_bytes)
-                    self._sound = self._looks
-                refuse_other(connection, self.path)
-                tx = Transaction(connection, self._clock, self._random)
-                yield tx
-                if self._begins():
-                    self._begun = tx
-                    return
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(apsw.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            self._after_commit(connection, tx)
-        self._tell(tx)
+        return _Write(self)
+
+    def start(self) -> Transaction:
+        """Begin an exclusive transaction on the connection that was taken."""
+        connection = self._connection
+        assert connection is not None
+        assert self._begun is None, "a verb that is begun has one transaction"
+        connection.execute("BEGIN IMMEDIATE")
+        if self._looks != self._sound or not self._has_log:
+            _refuse_half_a_page(connection, self.path, self._page_bytes)
+            self._sound = self._looks
+        refuse_other(connection, self.path)
+        return Transaction(connection, self._clock, self._random)
+
+    def end(self, tx: Transaction) -> bool:
+        """Commit it, unless that is left to whoever ends what is begun; whether it is committed."""
+        if self._begins():
+            self._begun = tx
+            return False
+        self._commit(tx)
+        return True
+
+    def undo(self) -> None:
+        with suppress(apsw.Error):
+            if self._connection is not None:
+                self._connection.execute("ROLLBACK")
 
     def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
         """Do a verb of one transaction at once, but for its commit: whether there is one, and what ends it.
@@ -288,19 +334,20 @@ class Database:
         """End what `begin` began."""
         try:
             with spoken(self.path):
-                connection = self._connection
-                assert connection is not None
                 try:
-                    connection.execute("COMMIT")
+                    self._commit(tx)
                 except BaseException:
-                    with suppress(apsw.Error):
-                        connection.execute("ROLLBACK")
+                    self.undo()
                     raise
-                self._after_commit(connection, tx)
         finally:
-            self._end_of_use()
-            self._lock.release()
-        self._tell(tx)
+            self.give_up()
+        self.tell(tx)
+
+    def _commit(self, tx: Transaction) -> None:
+        assert self._connection is not None
+        self._connection.execute("COMMIT")
+        if tx.drops_secrets or self._secrets_in_log:
+            self._empty_log(self._connection)
 
     def give_up(self) -> None:
         """Undo what `begin` began, if anything."""
@@ -308,13 +355,9 @@ class Database:
         self._lock.release()
 
     def _begins(self) -> bool:
-        return self._begins_in == threading.get_ident()
+        return self._begins_in is not None and self._begins_in == threading.get_ident()
 
-    def _after_commit(self, connection: apsw.Connection, tx: Transaction) -> None:
-        if tx.drops_secrets or self._secrets_in_log:
-            self._empty_log(connection)
-
-    def _tell(self, tx: Transaction) -> None:
+    def tell(self, tx: Transaction) -> None:
         for listener in tuple(self._listeners):
             for row in tx.events:
                 listener(event_from(row))
@@ -366,7 +409,7 @@ class Database:
 
     def take(self, *, look: bool) -> apsw.Connection:
         """The connection, locked for this thread; `give_back` follows in any case. look: that its files still lie there."""
-        if not self._begins() and not self._lock.acquire(timeout=BUSY_S):
+        if not (self._begins() or self._lock.acquire(blocking=False) or self._lock.acquire(timeout=BUSY_S)):
             raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
         try:
             if self._connection is None:

@@ -23,7 +23,9 @@ from x402_audio.ledger.trouble import RESTORE
 
 def version_of(connection: apsw.Connection) -> int:
     """The schema of the file as this connection's transaction sees it."""
-    return int(connection.pragma("user_version"))
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    assert isinstance(version, int)
+    return version
 
 
 def refuse_newer(version: int, path: str) -> None:
