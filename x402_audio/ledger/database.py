@@ -50,10 +50,16 @@ TICK_S: Final = 1e-6
 _LAST_EVENT: Final = "SELECT seq, at, wallet, hash FROM event ORDER BY seq DESC LIMIT 1"
 _HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SETTINGS: Final = ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON") + (
-    ("fullfsync = ON", "checkpoint_fullfsync = ON") if sys.platform == "darwin" else ()
-)
-"""Each a statement of its own: apsw stops a script at the first one that answers, until the answer is read."""
+_SETTINGS: Final = (
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    "wal_autocheckpoint = 4000",
+) + (("fullfsync = ON", "checkpoint_fullfsync = ON") if sys.platform == "darwin" else ())
+"""Each a statement of its own: apsw stops a script at the first one that answers, until the answer is read.
+
+A log of 16 MB is taken up at once, some 200 payments: each time costs two more syncs.
+"""
 _KEEPS_LOG: Final = (18, 2)
 _LOGGED: Final = b"\2\2"
 """Place and length of two bytes in a database's header, and what they are in WAL mode."""
