@@ -139,7 +139,7 @@ def limit_checked_outside_the_lock() -> Patches:
         if looking[0]:
             check(tx, limit, wish, used)
 
-    def twice(function: Callable[[], Any]) -> Flow[Any]:
+    def twice(function: Callable[[], Any], begin: Any = None) -> Flow[Any]:
         def look() -> None:
             looking[0] = True
             try:
@@ -154,7 +154,7 @@ def limit_checked_outside_the_lock() -> Patches:
         names = (function.func.__name__,) if isinstance(function, partial) else function.__code__.co_names
         if "reserve" in names:
             yield from call(look)
-        return (yield from call(function))
+        return (yield from call(function, begin))
 
     return [
         (Database, "transaction", unkept), (spending, "_check", checked), (pay, "call", twice), (draw, "call", twice),
