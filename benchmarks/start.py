@@ -36,8 +36,8 @@ from x402.mechanisms.evm.signers import EthAccountSigner
 """
 SDK: Final = ("-c", _SDK_IMPORTS)
 GENERATE: Final = (
-    "beside httpx itself: its connection pool and h11 (which httpx loads at the first request), keccak, whose library"
-    " parses C with pycparser when it is imported, some fifty frozen dataclasses, and the books"
+    "beside httpx itself: its connection pool and h11 (which httpx loads at the first request), the curve, some fifty frozen"
+    " dataclasses, and the books"
 )
 JOBS: Final = 20
 WAIT_S: Final = 60

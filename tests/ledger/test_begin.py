@@ -137,6 +137,22 @@ def test_a_closed_ledger_is_not_opened_by_who_must_not_wait(ledger: SqliteLedger
     assert pay(ledger, wish())
 
 
+def test_a_verb_of_two_transactions_cannot_be_begun_and_undoes_nothing(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    for second in (partial(ledger.reserve, wish(), ()), ledger.holds, partial(ledger.unanswered, "w", "p")):
+        before = holds_seen_elsewhere(path)
+
+        def twice(second: Any = second) -> None:
+            ledger.reserve(wish(), ())
+            second()
+
+        _, end = ledger.begin(twice)
+        with pytest.raises(AssertionError, match="one transaction"):
+            end()
+        assert holds_seen_elsewhere(path) == before + 1
+
+
 def test_a_writer_who_waits_for_what_is_begun_gets_his_turn(ledger: SqliteLedger) -> None:
     _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
     waits = threading.Thread(target=pay, args=(ledger, wish()))

@@ -290,7 +290,6 @@ class Database:
         """Begin an exclusive transaction on the connection that was taken."""
         connection = self._connection
         assert connection is not None
-        assert self._begun is None, "a verb that is begun has one transaction"
         connection.execute("BEGIN IMMEDIATE")
         if self._looks != self._sound or not self._has_log:
             _refuse_half_a_page(connection, self.path, self._page_bytes)
@@ -415,7 +414,9 @@ class Database:
 
     def take(self, *, look: bool) -> apsw.Connection:
         """The connection, locked for this thread; `give_back` follows in any case. look: that its files still lie there."""
-        if not (self._begins() or self._lock.acquire(blocking=False) or self._lock.acquire(timeout=BUSY_S)):
+        begins = self._begins()
+        assert not (begins and self._begun), "a verb that is begun has one transaction, and nothing after it"
+        if not (begins or self._lock.acquire(blocking=False) or self._lock.acquire(timeout=BUSY_S)):
             raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
         try:
             if self._connection is None:
