@@ -310,6 +310,42 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(ledger: SqliteLedger
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def test_a_ledger_that_an_interrupt_left_locked_closes_and_opens_again(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._database, "give_back", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.reserve(wish(), ())
+    assert asked(path, "SELECT count(*) FROM hold") == [(1,)], "it was committed before"
+
+    with pytest.raises(LedgerBusy, match="interrupted"):  # at once
+        ledger.reserve(wish(), ())
+    ledger.close()
+    assert pay(ledger, wish())
+
+
+def test_a_signal_that_closes_the_ledger_in_the_middle_of_a_verb_undoes_it(path: Path) -> None:
+    closes = list[bool]()
+
+    def random(length: int) -> bytes:
+        if closes:
+            ledger.close()
+        return system_random(length)
+
+    ledger = SqliteLedger(path, clock=SteppedClock(), random=random)
+    closes.append(True)
+    with pytest.raises(LedgerError):
+        ledger.reserve(wish(), ())
+    closes.clear()
+    assert asked(path, "SELECT count(*) FROM hold") == [(0,)]
+    assert pay(ledger, wish())
+    ledger.close()
+
+
 def test_many_processes_making_one_ledger_make_one(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "state" / "ledger.db"
     code = (

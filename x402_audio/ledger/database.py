@@ -105,6 +105,9 @@ class Transaction(View):
         self.now = max(_sane(clock.now()), latest + TICK_S)
         """Ledger time of everything in this transaction, Unix seconds."""
 
+    def is_on(self, connection: apsw.Connection | None) -> bool:
+        return self._connection is connection
+
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute; how many rows it touched."""
         if "secret" in statement:
@@ -175,20 +178,23 @@ class _Turn:
 class _Open(Generic[T]):
     """A verb done but for its commit. Called once, in any thread, it commits; then it gives or raises what the verb did."""
 
-    def __init__(self, database: Database, tx: Transaction, outcome: Callable[[], T]) -> None:
-        self._database: Database | None = database
+    database: Database | None = None
+    """Whose lock this keeps, from `keep` to the commit."""
+
+    def keep(self, database: Database, tx: Transaction, outcome: Callable[[], T]) -> None:
         self._tx = tx
         self._outcome = outcome
+        self.database = database
 
     def __call__(self) -> T:
-        database, self._database = self._database, None
+        database, self.database = self.database, None
         assert database is not None, "a transaction is committed once"
         database.commit(self._tx)
         return self._outcome()
 
     def __del__(self) -> None:
-        if self._database is not None:  # who began it was interrupted: nothing of it happened
-            self._database.give_up()
+        if self.database is not None:  # who began it was interrupted: nothing of it happened
+            self.database.give_up(self._tx)
 
 
 class Database:
@@ -199,6 +205,8 @@ class Database:
         self._clock = clock
         self._random = random
         self._lock = threading.Lock()
+        self._holder: int | None = None
+        """The thread that is at work under the lock; nobody while what was begun waits for its commit."""
         self._begins_in: int | None = None
         """The thread that does a verb under `begin`, and so holds the lock already."""
         self._begun: Transaction | None = None
@@ -265,24 +273,29 @@ class Database:
         What is returned must be called, in any thread: until then the ledger is locked. Waits for nobody: LedgerBusy while
         another thread or program writes, or where the file must be opened first, and nothing was done.
         """
+        opened = _Open[T]()
         if not self._lock.acquire(blocking=False):
             raise LedgerBusy("the ledger is busy: another thread is writing")
-        self._begins_in = threading.get_ident()
-        opened = None
         try:
+            self._holder = self._begins_in = threading.get_ident()
             if self._connection is None:
                 raise LedgerBusy("the ledger is not open")
             self._connection.set_busy_timeout(0)
             outcome = _outcome_of(verb)
             if self._begun is not None:
-                opened = _Open(self, self._begun, outcome)
+                opened.keep(self, self._begun, outcome)
         finally:
+            # First and without a call, where an interrupt could come: who is taken for beginning commits nothing.
             self._begins_in = self._begun = None
-            if self._connection is not None:
-                self._connection.set_busy_timeout(int(BUSY_S * 1000))
-            if opened is None:
-                self.give_up()
-        return (False, outcome) if opened is None else (True, opened)
+            try:
+                if self._connection is not None:
+                    self._connection.set_busy_timeout(int(BUSY_S * 1000))
+            finally:
+                if opened.database is not None:
+                    self._holder = None
+                elif self._holder == threading.get_ident():
+                    self._let_go()
+        return (False, outcome) if opened.database is None else (True, opened)
 
     def commit(self, tx: Transaction) -> None:
         """End what `begin` began."""
@@ -298,14 +311,20 @@ class Database:
                     raise
                 self._after_commit(connection, tx)
         finally:
-            self._end_of_use()
-            self._lock.release()
+            self._let_go()
         self._tell(tx)
 
-    def give_up(self) -> None:
-        """Undo what `begin` began, if anything."""
-        self._end_of_use()
-        self._lock.release()
+    def give_up(self, tx: Transaction) -> None:
+        """Undo what `begin` began; where this thread's `close` broke it off, that is done."""
+        if tx.is_on(self._connection):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._end_of_use()
+        finally:
+            self._holder = None
+            self._lock.release()
 
     def _begins(self) -> bool:
         return self._begins_in == threading.get_ident()
@@ -351,13 +370,29 @@ class Database:
             sync(str(Path(target).parent))
 
     def close(self) -> None:
-        with self._lock:
+        """Raises LedgerBusy when another thread does not let go of it."""
+        self._break_off()
+        if not self._lock.acquire(timeout=BUSY_S):
+            raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
+        try:
             if self._connection is not None:
                 with suppress(LedgerError, OSError, apsw.Error):
                     self._check_files(self._connection)
                     if self._secrets_in_log:
                         self._empty_log(self._connection)
             self._disconnect()
+        finally:
+            self._lock.release()
+
+    def _break_off(self) -> None:
+        """This very thread was interrupted at work, or a signal is handled in it: waiting for itself would never end.
+
+        What it had not committed is undone; what of that work still runs finds its connection closed and another lock.
+        """
+        if self._holder == threading.get_ident():
+            self._end_of_use()
+            self._holder = self._begins_in = self._begun = None
+            self._lock = threading.Lock()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -366,9 +401,14 @@ class Database:
 
     def take(self, *, look: bool) -> apsw.Connection:
         """The connection, locked for this thread; `give_back` follows in any case. look: that its files still lie there."""
-        if not self._begins() and not self._lock.acquire(timeout=BUSY_S):
-            raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
+        thread = threading.get_ident()
+        if self._begins_in != thread:
+            if self._holder == thread:
+                raise LedgerBusy("the ledger is busy: this thread was interrupted while it used it")
+            if not self._lock.acquire(timeout=BUSY_S):
+                raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
         try:
+            self._holder = thread
             if self._connection is None:
                 self._connect()
             elif look:
@@ -381,10 +421,12 @@ class Database:
             raise
 
     def give_back(self) -> None:
-        if self._begun is None:
-            self._end_of_use()
+        if self._holder != threading.get_ident():
+            return  # this thread's `close` broke it off
         if not self._begins():
-            self._lock.release()
+            self._let_go()
+        elif self._begun is None:
+            self._end_of_use()
 
     def _end_of_use(self) -> None:
         """What was broken off may still hold its state of the file: it would hold up every writing of ours."""
@@ -446,6 +488,7 @@ class Database:
 
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
+        self._break_off()
         self._lock.acquire()
         self._disconnect()
 
@@ -454,6 +497,7 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._holder = None
 
 
 def _outcome_of(verb: Callable[[], T]) -> Callable[[], T]:
