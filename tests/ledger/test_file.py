@@ -346,6 +346,39 @@ def test_a_signal_that_closes_the_ledger_in_the_middle_of_a_verb_undoes_it(path:
     ledger.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_two_threads_that_fork_at_once_leave_the_ledger_free(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, both = threading.Event(), threading.Event()
+    closed = ledger._database._disconnect
+
+    def slow() -> None:
+        first.set()
+        both.wait(0.3)
+        closed()
+
+    monkeypatch.setattr(ledger._database, "_disconnect", slow)
+    children = list[int]()
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(1 if ledger._database._lock.locked() else 0)
+        children.append(child)
+
+    threads = [threading.Thread(target=fork, daemon=True) for _ in range(2)]
+    threads[0].start()
+    first.wait(10)
+    threads[1].start()
+    for each in threads:
+        each.join(30)
+    monkeypatch.undo()
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert not ledger._database._lock.locked()
+    assert pay(ledger, wish())
+
+
 def test_many_processes_making_one_ledger_make_one(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "state" / "ledger.db"
     code = (

@@ -61,6 +61,8 @@ _COUNT_SECRETS: Final = "SELECT count(*) FROM secret"
 _MAKING = threading.Lock()
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 _FORKING: list[Database] = []
+_fork = threading.Lock()
+"""One thread forks at a time: they share the list of what is to be let go again."""
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -634,6 +636,7 @@ def _sane(now: float) -> float:
 
 
 def _before_fork() -> None:
+    _fork.acquire()
     _FORKING[:] = _OPEN
     for database in _FORKING:
         database.before_fork()
@@ -642,11 +645,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _FORKING:
         _FORKING.pop().after_fork_in_parent()
+    _fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _FORKING:
         _FORKING.pop().after_fork_in_child()
+    _fork.release()
 
 
 os.register_at_fork(
