@@ -261,12 +261,12 @@ class Database:
                 if self._begins():
                     self._begun = tx
                     return
-                connection.execute("COMMIT")
+                self._commit(connection, tx)
             except BaseException:
                 with suppress(apsw.Error):
                     connection.execute("ROLLBACK")
                 raise
-            self._after_commit(connection, tx)
+            self._after_commit(connection)
         self._tell(tx)
 
     def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
@@ -306,12 +306,12 @@ class Database:
                 connection = self._connection
                 assert connection is not None
                 try:
-                    connection.execute("COMMIT")
+                    self._commit(connection, tx)
                 except BaseException:
                     with suppress(apsw.Error):
                         connection.execute("ROLLBACK")
                     raise
-                self._after_commit(connection, tx)
+                self._after_commit(connection)
         finally:
             self._let_go()
         self._tell(tx)
@@ -331,8 +331,12 @@ class Database:
     def _begins(self) -> bool:
         return self._begins_in == threading.get_ident()
 
-    def _after_commit(self, connection: apsw.Connection, tx: Transaction) -> None:
-        if tx.drops_secrets or self._secrets_in_log:
+    def _commit(self, connection: apsw.Connection, tx: Transaction) -> None:
+        self._secrets_in_log |= tx.drops_secrets  # before: an interrupt comes as soon as the disk has it
+        connection.execute("COMMIT")
+
+    def _after_commit(self, connection: apsw.Connection) -> None:
+        if self._secrets_in_log:
             self._empty_log(connection)
 
     def _tell(self, tx: Transaction) -> None:
@@ -479,7 +483,6 @@ class Database:
         Waits for nobody: what a reader or writer holds up is done after the next transaction, or at the end. Raises
         nothing, because the transaction before it is committed.
         """
-        self._secrets_in_log = True
         connection.set_busy_timeout(0)
         try:
             with suppress(apsw.Error):
