@@ -14,6 +14,7 @@ import pytest
 
 from tests.books import asked, books
 from tests.ledger.desk import DOLLAR, NOON, SteppedClock, counted_random, limit, pay, signed, wish
+from x402_audio import threads
 from x402_audio.errors import ApprovalWanted, BudgetExceeded, Frozen, LedgerBusy, LedgerError
 from x402_audio.flow import begun
 from x402_audio.ledger import database
@@ -197,6 +198,21 @@ def test_a_commit_that_fails_books_nothing_and_says_so(
             end()
     assert holds_seen_elsewhere(path) == 0
     assert pay(ledger, wish())
+
+
+def test_what_is_begun_is_committed_where_the_system_gives_no_thread(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_enders", threads._Crew())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        hold = asyncio.run(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
+
+    assert holds_seen_elsewhere(path) == 1
+    assert asyncio.run(begun(partial(ledger.depart, hold.id, b"header"), ledger.begin)).state == "signed"
 
 
 def test_forty_tasks_of_one_loop_spend_a_limit_exactly(ledger: SqliteLedger) -> None:
