@@ -47,7 +47,9 @@ class _Crew:
         with self._lock:
             if self._open >= len(self._members) < THREADS_MAX:
                 member = threading.Thread(target=self._serve, name="x402-audio", daemon=True)
-                with suppress(RuntimeError):  # the system gives no more: who is there does it, at worst this thread
+                with suppress(
+                    RuntimeError
+                ):  # the system gives no more: who is there does it, at worst this thread
                     member.start()
                     self._members.append(member)
             self._open += 1
