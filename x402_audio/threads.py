@@ -47,9 +47,7 @@ class _Crew:
         with self._lock:
             if self._open >= len(self._members) < THREADS_MAX:
                 member = threading.Thread(target=self._serve, name="x402-audio", daemon=True)
-                with suppress(
-                    RuntimeError
-                ):  # the system gives no more: who is there does it, at worst this thread
+                with suppress(RuntimeError):  # no more are given: who is there does it, at worst who asks
                     member.start()
                     self._members.append(member)
             self._open += 1
