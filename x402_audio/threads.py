@@ -47,10 +47,14 @@ class _Crew:
         with self._lock:
             if self._open >= len(self._members) < THREADS_MAX:
                 member = threading.Thread(target=self._serve, name="x402-audio", daemon=True)
-                member.start()
-                self._members.append(member)
+                with suppress(RuntimeError):  # no more are given: who is there does it, at worst who asks
+                    member.start()
+                    self._members.append(member)
             self._open += 1
-        self._work.put((function, waiter))
+        if self._members:
+            self._work.put((function, waiter))
+        else:
+            self._do(function, waiter)
 
     def finish(self) -> None:
         """Let every call that was asked for end, and every thread after them."""

@@ -14,8 +14,10 @@ import pytest
 
 from tests.books import asked, books
 from tests.ledger.desk import DOLLAR, NOON, SteppedClock, counted_random, limit, pay, signed, wish
+from x402_audio import threads
 from x402_audio.errors import ApprovalWanted, BudgetExceeded, Frozen, LedgerBusy, LedgerError
 from x402_audio.flow import begun
+from x402_audio.ledger import database
 from x402_audio.ledger.book import Event
 from x402_audio.ledger.sqlite import SqliteLedger
 
@@ -101,6 +103,29 @@ def test_what_is_never_ended_never_happened(ledger: SqliteLedger, path: Path) ->
     assert holds_seen_elsewhere(path) == 0
     assert pay(ledger, wish())
     assert holds_seen_elsewhere(path) == 1
+
+
+def test_what_is_interrupted_after_it_was_begun_never_happened(ledger: SqliteLedger, path: Path) -> None:
+    def interrupted() -> None:
+        ledger.reserve(wish(), ())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.begin(interrupted)
+    assert holds_seen_elsewhere(path) == 0
+    assert in_another_thread(partial(pay, ledger, wish()))
+
+
+def test_a_close_does_not_wait_for_ever_for_what_nobody_ends(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    _, end = ledger.begin(partial(ledger.reserve, wish(), ()))
+
+    assert isinstance(in_another_thread(ledger.close), LedgerBusy)
+    end()
+    ledger.close()
+    assert len(ledger.holds()) == 1
 
 
 def test_nobody_begins_while_another_thread_writes(ledger: SqliteLedger) -> None:
@@ -189,6 +214,21 @@ def test_a_commit_that_fails_books_nothing_and_says_so(
             end()
     assert holds_seen_elsewhere(path) == 0
     assert pay(ledger, wish())
+
+
+def test_what_is_begun_is_committed_where_the_system_gives_no_thread(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_enders", threads._Crew())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        hold = asyncio.run(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
+
+    assert holds_seen_elsewhere(path) == 1
+    assert asyncio.run(begun(partial(ledger.depart, hold.id, b"header"), ledger.begin)).state == "signed"
 
 
 def test_forty_tasks_of_one_loop_spend_a_limit_exactly(ledger: SqliteLedger) -> None:

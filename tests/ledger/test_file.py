@@ -310,6 +310,75 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(ledger: SqliteLedger
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def test_a_ledger_that_an_interrupt_left_locked_closes_and_opens_again(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._database, "give_back", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.reserve(wish(), ())
+    assert asked(path, "SELECT count(*) FROM hold") == [(1,)], "it was committed before"
+
+    with pytest.raises(LedgerBusy, match="interrupted"):  # at once
+        ledger.reserve(wish(), ())
+    ledger.close()
+    assert pay(ledger, wish())
+
+
+def test_a_signal_that_closes_the_ledger_in_the_middle_of_a_verb_undoes_it(path: Path) -> None:
+    closes = list[bool]()
+
+    def random(length: int) -> bytes:
+        if closes:
+            ledger.close()
+        return system_random(length)
+
+    ledger = SqliteLedger(path, clock=SteppedClock(), random=random)
+    closes.append(True)
+    with pytest.raises(LedgerError):
+        ledger.reserve(wish(), ())
+    closes.clear()
+    assert asked(path, "SELECT count(*) FROM hold") == [(0,)]
+    assert pay(ledger, wish())
+    ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_two_threads_that_fork_at_once_leave_the_ledger_free(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, both = threading.Event(), threading.Event()
+    closed = ledger._database._disconnect
+
+    def slow() -> None:
+        first.set()
+        both.wait(0.3)
+        closed()
+
+    monkeypatch.setattr(ledger._database, "_disconnect", slow)
+    children = list[int]()
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(1 if ledger._database._lock.locked() else 0)
+        children.append(child)
+
+    threads = [threading.Thread(target=fork, daemon=True) for _ in range(2)]
+    threads[0].start()
+    first.wait(10)
+    threads[1].start()
+    for each in threads:
+        each.join(30)
+    monkeypatch.undo()
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert not ledger._database._lock.locked()
+    assert pay(ledger, wish())
+
+
 def test_many_processes_making_one_ledger_make_one(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "state" / "ledger.db"
     code = (

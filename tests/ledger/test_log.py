@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import apsw
 import pytest
@@ -274,6 +275,41 @@ def test_what_a_reader_held_up_goes_when_the_program_ends_though_others_go_on(pa
         ledger.settle(hold.id, evidence="receipt")
         other.execute("COMMIT")
         assert found(path.parent, HEADER) != []
+        ledger.close()
+        assert found(path.parent, HEADER) == []
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_header_whose_end_was_interrupted_as_the_disk_had_it_goes_when_the_program_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch, begins: bool
+) -> None:
+    class Interrupted:
+        """The signal came while the commit waited for the disk."""
+
+        def __init__(self, connection: apsw.Connection) -> None:
+            self._connection = connection
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            cursor = self._connection.execute(statement, *values)
+            if statement == "COMMIT":
+                raise KeyboardInterrupt
+            return cursor
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+    ledger = open_ledger(path)
+    hold = ledger.depart(ledger.reserve(wish(), []).id, HEADER)
+    with books(path, READ_ONLY) as other:
+        other.execute("SELECT count(*) FROM event").fetchall()
+        connection = ledger._database._connection
+        assert connection is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger._database, "_connection", Interrupted(connection))
+            settle = partial(ledger.settle, hold.id, evidence="receipt")
+            with pytest.raises(KeyboardInterrupt):
+                (ledger.begin(settle)[1] if begins else settle)()
+        assert ledger.hold(hold.id).state == "settled"
         ledger.close()
         assert found(path.parent, HEADER) == []
 

@@ -601,4 +601,8 @@ class Ledger(Protocol):
 
     def backup(self, path: str) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file; any later call opens it again. What the same thread was interrupted at is undone.
+
+        Raises LedgerBusy when another thread does not let go of it.
+        """

@@ -67,6 +67,8 @@ _COUNT_SECRETS: Final = "SELECT count(*) FROM secret"
 _MAKING = threading.Lock()
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 _FORKING: list[Database] = []
+_fork = threading.Lock()
+"""One thread forks at a time: they share the list of what is to be let go again."""
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -110,6 +112,9 @@ class Transaction(View):
         self._heads: dict[str, str] = {} if wallet is None else {wallet.lower(): head}
         self.now = max(_sane(clock.now()), latest + TICK_S)
         """Ledger time of everything in this transaction, Unix seconds."""
+
+    def is_on(self, connection: apsw.Connection | None) -> bool:
+        return self._connection is connection
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute; how many rows it touched."""
@@ -181,34 +186,32 @@ class _Turn:
 class _Write:
     """One exclusive transaction: committed when it is left without an exception, else undone."""
 
-    __slots__ = ("_database", "_tx")
+    __slots__ = ("_connection", "_database", "_tx")
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._tx: Transaction | None = None
 
     def __enter__(self) -> Transaction:
         database = self._database
-        database.take(look=True)
+        self._connection = database.take(look=True)
         try:
-            self._tx = database.start()
+            self._tx = database.start(self._connection)
         except BaseException as error:
-            database.undo()
+            _undo(self._connection)
             database.give_back()
             retell(database.path, error)
             raise
         return self._tx
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        database, tx, is_committed = self._database, self._tx, False
-        assert tx is not None
+        database, is_committed = self._database, False
         try:
             if error is None:
-                is_committed = database.end(tx)
+                is_committed = database.end(self._connection, self._tx)
             else:
-                database.undo()
+                _undo(self._connection)
         except BaseException as failed:
-            database.undo()
+            _undo(self._connection)
             retell(database.path, failed)
             raise
         finally:
@@ -216,26 +219,29 @@ class _Write:
         if error is not None:
             retell(database.path, error)
         elif is_committed:
-            database.tell(tx)
+            database.tell(self._tx)
 
 
 class _Open(Generic[T]):
     """A verb done but for its commit. Called once, in any thread, it commits; then it gives or raises what the verb did."""
 
-    def __init__(self, database: Database, tx: Transaction, outcome: Callable[[], T]) -> None:
-        self._database: Database | None = database
+    database: Database | None = None
+    """Whose lock this keeps, from `keep` to the commit."""
+
+    def keep(self, database: Database, tx: Transaction, outcome: Callable[[], T]) -> None:
         self._tx = tx
         self._outcome = outcome
+        self.database = database
 
     def __call__(self) -> T:
-        database, self._database = self._database, None
+        database, self.database = self.database, None
         assert database is not None, "a transaction is committed once"
         database.commit(self._tx)
         return self._outcome()
 
     def __del__(self) -> None:
-        if self._database is not None:  # who began it was interrupted: nothing of it happened
-            self._database.give_up()
+        if self.database is not None:  # who began it was interrupted: nothing of it happened
+            self.database.give_up(self._tx)
 
 
 class Database:
@@ -246,6 +252,8 @@ class Database:
         self._clock = clock
         self._random = random
         self._lock = threading.Lock()
+        self._holder: int | None = None
+        """The thread that is at work under the lock; nobody while what was begun waits for its commit."""
         self._begins_in: int | None = None
         """The thread that does a verb under `begin`, and so holds the lock already."""
         self._begun: Transaction | None = None
@@ -286,10 +294,8 @@ class Database:
         """An exclusive transaction, durable when left without an exception. Never do other I/O inside (I9)."""
         return _Write(self)
 
-    def start(self) -> Transaction:
+    def start(self, connection: apsw.Connection) -> Transaction:
         """Begin an exclusive transaction on the connection that was taken."""
-        connection = self._connection
-        assert connection is not None
         connection.execute("BEGIN IMMEDIATE")
         if self._looks != self._sound or not self._has_log:
             _refuse_half_a_page(connection, self.path, self._page_bytes)
@@ -297,18 +303,13 @@ class Database:
         refuse_other(connection, self.path)
         return Transaction(connection, self._clock, self._random)
 
-    def end(self, tx: Transaction) -> bool:
+    def end(self, connection: apsw.Connection, tx: Transaction) -> bool:
         """Commit it, unless that is left to whoever ends what is begun; whether it is committed."""
         if self._begins():
             self._begun = tx
             return False
-        self._commit(tx)
+        self._commit(connection, tx)
         return True
-
-    def undo(self) -> None:
-        with suppress(apsw.Error):
-            if self._connection is not None:
-                self._connection.execute("ROLLBACK")
 
     def begin(self, verb: Callable[[], T]) -> tuple[bool, Callable[[], T]]:
         """Do a verb of one transaction at once, but for its commit: whether there is one, and what ends it.
@@ -316,48 +317,62 @@ class Database:
         What is returned must be called, in any thread: until then the ledger is locked. Waits for nobody: LedgerBusy while
         another thread or program writes, or where the file must be opened first, and nothing was done.
         """
+        opened = _Open[T]()
         if not self._lock.acquire(blocking=False):
             raise LedgerBusy("the ledger is busy: another thread is writing")
-        self._begins_in = threading.get_ident()
-        opened = None
         try:
+            self._holder = self._begins_in = threading.get_ident()
             if self._connection is None:
                 raise LedgerBusy("the ledger is not open")
             self._connection.set_busy_timeout(0)
             outcome = _outcome_of(verb)
             if self._begun is not None:
-                opened = _Open(self, self._begun, outcome)
+                opened.keep(self, self._begun, outcome)
         finally:
+            # First and without a call, where an interrupt could come: who is taken for beginning commits nothing.
             self._begins_in = self._begun = None
-            if self._connection is not None:
-                self._connection.set_busy_timeout(int(BUSY_S * 1000))
-            if opened is None:
-                self.give_up()
-        return (False, outcome) if opened is None else (True, opened)
+            try:
+                if self._connection is not None:
+                    self._connection.set_busy_timeout(int(BUSY_S * 1000))
+            finally:
+                if opened.database is not None:
+                    self._holder = None
+                elif self._holder == threading.get_ident():
+                    self._let_go()
+        return (False, outcome) if opened.database is None else (True, opened)
 
     def commit(self, tx: Transaction) -> None:
         """End what `begin` began."""
         try:
             with spoken(self.path):
+                connection = self._connection
+                assert connection is not None
                 try:
-                    self._commit(tx)
+                    self._commit(connection, tx)
                 except BaseException:
-                    self.undo()
+                    _undo(connection)
                     raise
         finally:
-            self.give_up()
+            self._let_go()
         self.tell(tx)
 
-    def _commit(self, tx: Transaction) -> None:
-        assert self._connection is not None
-        self._connection.execute("COMMIT")
-        if tx.drops_secrets or self._secrets_in_log:
-            self._empty_log(self._connection)
+    def _commit(self, connection: apsw.Connection, tx: Transaction) -> None:
+        self._secrets_in_log |= tx.drops_secrets  # before: an interrupt comes as soon as the disk has it
+        connection.execute("COMMIT")
+        if self._secrets_in_log:
+            self._empty_log(connection)
 
-    def give_up(self) -> None:
-        """Undo what `begin` began, if anything."""
-        self._end_of_use()
-        self._lock.release()
+    def give_up(self, tx: Transaction) -> None:
+        """Undo what `begin` began; where this thread's `close` broke it off, that is done."""
+        if tx.is_on(self._connection):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._end_of_use()
+        finally:
+            self._holder = None
+            self._lock.release()
 
     def _begins(self) -> bool:
         return self._begins_in is not None and self._begins_in == threading.get_ident()
@@ -399,13 +414,29 @@ class Database:
             sync(str(Path(target).parent))
 
     def close(self) -> None:
-        with self._lock:
+        """Raises LedgerBusy when another thread does not let go of it."""
+        self._break_off()
+        if not self._lock.acquire(timeout=BUSY_S):
+            raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
+        try:
             if self._connection is not None:
                 with suppress(LedgerError, OSError, apsw.Error):
                     self._check_files(self._connection)
                     if self._secrets_in_log:
                         self._empty_log(self._connection)
             self._disconnect()
+        finally:
+            self._lock.release()
+
+    def _break_off(self) -> None:
+        """This very thread was interrupted at work, or a signal is handled in it: waiting for itself would never end.
+
+        What it had not committed is undone; what of that work still runs finds its connection closed and another lock.
+        """
+        if self._holder == threading.get_ident():
+            self._end_of_use()
+            self._holder = self._begins_in = self._begun = None
+            self._lock = threading.Lock()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -414,11 +445,15 @@ class Database:
 
     def take(self, *, look: bool) -> apsw.Connection:
         """The connection, locked for this thread; `give_back` follows in any case. look: that its files still lie there."""
-        begins = self._begins()
-        assert not (begins and self._begun), "a verb that is begun has one transaction, and nothing after it"
-        if not (begins or self._lock.acquire(blocking=False) or self._lock.acquire(timeout=BUSY_S)):
-            raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
+        thread = threading.get_ident()
+        if self._begins_in != thread:
+            if self._holder == thread:
+                raise LedgerBusy("the ledger is busy: this thread was interrupted while it used it")
+            if not (self._lock.acquire(blocking=False) or self._lock.acquire(timeout=BUSY_S)):
+                raise LedgerBusy(f"the ledger is busy: another thread has been writing for {BUSY_S} s")
+        assert self._begun is None, "a verb that is begun has one transaction, and nothing after it"
         try:
+            self._holder = thread
             if self._connection is None:
                 self._connect()
             elif look:
@@ -431,10 +466,12 @@ class Database:
             raise
 
     def give_back(self) -> None:
-        if self._begun is None:
-            self._end_of_use()
+        if self._holder != threading.get_ident():
+            return  # this thread's `close` broke it off
         if not self._begins():
-            self._lock.release()
+            self._let_go()
+        elif self._begun is None:
+            self._end_of_use()
 
     def _end_of_use(self) -> None:
         """What was broken off may still hold its state of the file: it would hold up every writing of ours."""
@@ -485,7 +522,6 @@ class Database:
         Waits for nobody: what a reader or writer holds up is done after the next transaction, or at the end. Raises
         nothing, because the transaction before it is committed.
         """
-        self._secrets_in_log = True
         connection.set_busy_timeout(0)
         try:
             with suppress(apsw.Error):
@@ -496,6 +532,7 @@ class Database:
 
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""
+        self._break_off()
         self._lock.acquire()
         self._disconnect()
 
@@ -504,6 +541,12 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._holder = None
+
+
+def _undo(connection: apsw.Connection) -> None:
+    with suppress(apsw.Error):
+        connection.execute("ROLLBACK")
 
 
 def _outcome_of(verb: Callable[[], T]) -> Callable[[], T]:
@@ -640,6 +683,7 @@ def _sane(now: float) -> float:
 
 
 def _before_fork() -> None:
+    _fork.acquire()
     _FORKING[:] = _OPEN
     for database in _FORKING:
         database.before_fork()
@@ -648,11 +692,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _FORKING:
         _FORKING.pop().after_fork_in_parent()
+    _fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _FORKING:
         _FORKING.pop().after_fork_in_child()
+    _fork.release()
 
 
 os.register_at_fork(
