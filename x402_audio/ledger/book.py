@@ -380,6 +380,9 @@ class Ledger(Protocol):
     def deliver(self, hold_id: str, why: str) -> Hold:
         """The answer arrived without proof of settlement: the purchase is served, the hold stays signed."""
 
+    def take_back(self, hold_id: str, why: str) -> Hold:
+        """The answer that was noted never reached its asker: the purchase is not served. Nothing where none was noted."""
+
     def settle(
         self,
         hold_id: str,

@@ -223,6 +223,14 @@ class HoldVerbs:
         with self._database.transaction() as tx:
             return deliver_in(tx, hold_in(tx, hold_id), why)
 
+    def take_back(self, hold_id: str, why: str) -> Hold:
+        """See `Ledger.take_back`. A top-up is served by its credit: it is no answer's."""
+        with self._database.transaction() as tx:
+            before = hold_in(tx, hold_id)
+            if before.delivered_at is None or before.kind == "topup":
+                return before
+            return _change(tx, before, before.but(delivered_at=None), why=why)
+
     def settle(
         self,
         hold_id: str,

@@ -315,8 +315,20 @@ class X402Auth(httpx.Auth):
         )
         if any(earlier.has_redirect_location for earlier in paid.history):
             raise unsettled(hold, "the paid request was redirected, and the payment did not follow")
+        yield from self._served(hold, self._concluded(hold, paid))
+
+    def _concluded(self, hold: Hold, paid: httpx.Response) -> Flow[None]:
         hold = yield from self._payer.conclude(hold, paid, came=has_come(paid))
         yield from self._hand_over(hold, paid)
+
+    def _served(self, hold: Hold, flow: Flow[None]) -> Flow[None]:
+        """Run a purchase's last steps; who is cancelled meanwhile has no answer, and may ask for it again unpaid."""
+        try:
+            yield from flow
+        except GeneratorExit:
+            with suppress(LedgerError):
+                self._ledger.take_back(hold.id, "its asker was gone when the answer came")
+            raise
 
     def _hand_over(self, hold: Hold, paid: httpx.Response) -> Flow[None]:
         """The answer with its receipt; delivered once its body has come."""
@@ -452,10 +464,7 @@ class X402Auth(httpx.Auth):
             )
         assert drawn.response is not None
         if isinstance(outcome, Queued):
-            came = has_come(drawn.response)
-            settle = partial(self._ledger.settle, hold.id, charge_id=outcome.queue_id, delivered=came)
-            booked = yield from call(partial(settle, evidence="queue_id given"))
-            yield from self._hand_over(booked, drawn.response)
+            yield from self._served(hold, self._drawn(hold, outcome, drawn.response))
             return
         yield from not_bought(self._ledger, hold, evidence="the first sending was answered: not bought")
         if isinstance(outcome, Shortfall):
@@ -463,6 +472,12 @@ class X402Auth(httpx.Auth):
                 f"the seller wants more credit: {outcome.message}", balance=ZERO, needed=hold.amount,
                 missing=hold.amount, suggested_top_up=ZERO,
             )  # fmt: skip
+
+    def _drawn(self, hold: Hold, outcome: Queued, response: httpx.Response) -> Flow[None]:
+        came = has_come(response)
+        settle = partial(self._ledger.settle, hold.id, charge_id=outcome.queue_id, delivered=came)
+        booked = yield from call(partial(settle, evidence="queue_id given"))
+        yield from self._hand_over(booked, response)
 
     def _quote(self, request: httpx.Request, account: Account) -> Flow[Usdc]:
         from x402_audio.jsontext import read_json_object
