@@ -17,16 +17,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final
 
 import apsw
 import httpx
 
 from benchmarks.measure import Row, row
+from x402_audio import threads
 from x402_audio.client import AsyncAudioClient
 from x402_audio.ledger.book import NewJob
 from x402_audio.ledger.sqlite import SqliteLedger
@@ -34,8 +34,6 @@ from x402_audio.protocol.signer import LocalSigner
 from x402_audio.providers.provider import AudioRequest
 from x402_audio.settings import load_settings
 
-A = TypeVarTuple("A")
-T = TypeVar("T")
 NAMES: Final = ("waiting kb-per-job", "waiting cpu-per-poll")
 WALLETS: Final = 5
 """Two of the few jobs each: a single one would be kept in hand, as nobody else wants a turn."""
@@ -60,13 +58,16 @@ class Ahead(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return time.monotonic() + self.skipped
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[A]], T], *args: *A
-    ) -> asyncio.Future[T]:
-        self.calls += 1
-        future = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(self._called)
-        return future
+    def count(self, threads: type[Any]) -> None:
+        """Know of every call that is given to a thread, until whoever waits for it knows that it ended."""
+        call = threads.call
+
+        def counted(crew: Any, function: Callable[[], Any], waiter: asyncio.Future[Any]) -> None:
+            self.calls += 1
+            waiter.add_done_callback(self._called)
+            call(crew, function, waiter)
+
+        threads.call = counted
 
     def _called(self, _: object) -> None:
         self.calls -= 1
@@ -188,6 +189,7 @@ async def wait(path: Path, jobs: int, loop: Ahead) -> dict[str, float]:
         for each in waits:
             each.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+    assert seller.polls, "no job was asked for: the loop's time ran ahead of its calls"
     return {
         "jobs": jobs,
         "polls": seller.polls,
@@ -230,6 +232,7 @@ def main(step: str, path: Path, jobs: int) -> None:
     with asyncio.Runner(loop_factory=Ahead) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, Ahead)
+        loop.count(threads.Crew)
         print(json.dumps(runner.run(wait(path, jobs, loop))))
 
 

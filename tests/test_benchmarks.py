@@ -20,6 +20,7 @@ from benchmarks.measure import Row, row
 from benchmarks.memory_ledger import MemoryLedger
 from benchmarks.paid_call import auth_on
 from benchmarks.seller import demand
+from benchmarks.waiting import arm
 
 ASKED_FOR = (
     "signing payment", "signing payment sdk", "signing sign-in", "paid-call memory", "paid-call memory sdk",
@@ -73,6 +74,10 @@ def test_the_payments_and_jobs_that_are_measured_leave_sound_books(tmp_path: Pat
     assert [hold.state for hold in buyer.ledger.holds()] == ["settled"] * 3
     assert [job.state for job in buyer.ledger.jobs()] == ["completed"]
     buyer.ledger.close()
+
+
+def test_the_jobs_that_are_waited_for_are_asked_for() -> None:
+    assert arm(5)["polls"] > 100
 
 
 def test_a_module_that_gives_fewer_rows_than_it_promises_is_found_out(

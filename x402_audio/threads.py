@@ -30,7 +30,7 @@ class _Waiter(asyncio.Future[T]):
         return False
 
 
-class _Crew:
+class Crew:
     """The threads of this process."""
 
     def __init__(self) -> None:
@@ -88,8 +88,8 @@ class _Crew:
         del failed, result, waiter
 
 
-_crew: Final = _Crew()
-_enders: Final = _Crew()
+_crew: Final = Crew()
+_enders: Final = Crew()
 for _each in (_crew, _enders):
     atexit.register(_each.finish)
     os.register_at_fork(after_in_child=_each.start_anew)
@@ -105,7 +105,7 @@ async def in_own_thread(function: Callable[[], T]) -> T:
     return await _wait_for(_enders, function)
 
 
-async def _wait_for(crew: _Crew, function: Callable[[], T]) -> T:
+async def _wait_for(crew: Crew, function: Callable[[], T]) -> T:
     waiter: _Waiter[T] = _Waiter(loop=asyncio.get_running_loop())
     crew.call(function, waiter)
     return await waiter

@@ -222,7 +222,7 @@ def test_what_is_begun_is_committed_where_the_system_gives_no_thread(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads, "_enders", threads._Crew())
+    monkeypatch.setattr(threads, "_enders", threads.Crew())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         hold = asyncio.run(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
