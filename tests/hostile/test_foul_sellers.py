@@ -514,7 +514,9 @@ def test_only_our_own_words_are_ever_signed(
     for text in texts:
         assert text.startswith(f"{host} wants you to sign in") and "\n\nSign in to Venice AI\n\n" in text
         assert _line(text, "URI: ").startswith(crook.origin) and _line(text, "Chain ID: ") == "8453"
-        assert "evil" not in text and "ATTACKER" not in text and "2999" not in text
+        assert (
+            "evil" not in text and "ATTACKER" not in text and "2999-" not in text
+        )  # a port or a nonce may hold the digits
     assert victim.signed == 0
 
 
