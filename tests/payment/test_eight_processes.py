@@ -57,11 +57,11 @@ def killed_after(program: subprocess.Popen[str], takes: int) -> int:
 def test_eight_processes_make_exactly_the_hundred_payments_there_is_room_for(tmp_path: Path) -> None:
     """An hour by the clock ends while they spend: a rolling window gives nothing back for that."""
     key, books = os.urandom(32).hex(), tmp_path / "state" / "ledger.db"
-    clock = ShiftedClock(3600 - time.time() % 3600 - 30)
+    clock = ShiftedClock(3600 - time.time() % 3600 - 50)
     seller = SandboxSeller(mode="direct-v2", clock=clock, limits=Limits.off())
     with SandboxServer(seller) as server:
         programs = {
-            number: start(server, books, key, clock.ahead + 60 * (number >= 4), number, 0)
+            number: start(server, books, key, clock.ahead + 80 * (number >= 4), number, 0)
             for number in range(8)
         }
         early, late = ([ready(programs[number]) for number in group] for group in (range(4), range(4, 8)))
