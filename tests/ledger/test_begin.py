@@ -152,7 +152,11 @@ def test_nobody_begins_while_another_program_writes_and_nothing_waits(
             ledger.begin(partial(ledger.reserve, wish(), ()))
         other.execute("ROLLBACK")
     assert len(ledger.holds()) == 1
-    assert pay(ledger, wish()), "and the next one who waits is given his 30 s again"
+    waits = partial(ledger._database.glance, "PRAGMA busy_timeout")
+    _, end = ledger.begin(waits)
+    assert end() == (0,)
+    assert waits() == (30_000,), "and the next one who waits is given his 30 s again"
+    assert pay(ledger, wish())
 
 
 def test_a_closed_ledger_is_not_opened_by_who_must_not_wait(ledger: SqliteLedger) -> None:

@@ -2,8 +2,8 @@
 
 Knows nothing of money; it knows files, locks, ledger time and the event chain. One connection per process under a
 lock; a fork closes it first, because SQLite must not be carried over one. A transaction may be begun in one thread and
-committed, which waits for the disk, in another (`begin`). The file keeps a write-ahead log, so a
-commit is one sync of `-wal`; the main file takes it up later (a checkpoint), and when the last program closes it.
+committed, which waits for the disk, in another (`begin`). The file keeps a write-ahead log, so a commit is one sync of
+`-wal`; the main file takes it up later (a checkpoint), and when the last program closes it.
 """
 
 from __future__ import annotations
@@ -396,8 +396,7 @@ class Database:
                 refuse_other(connection, self.path)
                 yield View(connection)
             finally:
-                with suppress(apsw.Error):
-                    connection.execute("ROLLBACK")
+                _undo(connection)
 
     def glance(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
         """The first row of one statement, which is a consistent view by itself; no look at the files, as transactions take."""
