@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Final
@@ -106,11 +105,10 @@ class Buyer:
         self.pay()
         delattr(self.ledger, "reserve")
         [(wish, limits, payee)] = taken
-        plain = {field.name: getattr(wish, field.name) for field in fields(wish)}
 
         def act() -> None:
             fresh = {"nonce": "0x" + os.urandom(32).hex(), "purchase": f"auth:{os.urandom(32).hex()}"}
-            self._settle(self.ledger.reserve(Reserve(**(plain | fresh)), limits, payee))
+            self._settle(self.ledger.reserve(wish._replace(**fresh), limits, payee))
 
         return act
 

@@ -6,14 +6,13 @@ Knows only the verbs of a direct payment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import count
 from time import time
 
 from x402_audio.ledger.book import Hold, Limit, PayeeRule, Reserve
 from x402_audio.money import Usdc
 
-_COPIED = tuple(each.name for each in fields(Reserve) if each.name in {one.name for one in fields(Hold)})
+_COPIED = tuple(name for name in Reserve._fields if name in Hold._fields)
 
 
 class MemoryLedger:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ KEY: Final = "0x" + "5a" * 32
 BODY: Final = {"model": "elevenlabs-music", "prompt": "warm indie folk", "duration_seconds": 60}
 READY: Final = {"PAYMENT-SIGNATURE": "x" * 900}
 FLOOR: Final = "two bare posts"
-WIDE: Final = tuple(replace(limit, amount=Usdc(10**14), source="flag") for limit in DEFAULTS)
+WIDE: Final = tuple(limit._replace(amount=Usdc(10**14), source="flag") for limit in DEFAULTS)
 """Every built-in limit is checked and none is in the way."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
@@ -15,7 +16,11 @@ BODY_BYTES_MAX: Final = 64 * 1024
 DEPTH_MAX: Final = 32
 _OPEN_OR_CLOSE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _NUMBER_CHARS_MAX: Final = 100
-_COMPACT: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_COMPACT: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+write_text: Final[Callable[[str], str]] = json.encoder.encode_basestring
+"""As `write_json`, of a text."""
 
 Json = dict[str, "Json"] | list["Json"] | str | Decimal | int | bool | None
 

@@ -49,7 +49,7 @@ def wish(cents: int = 100, **fields: Any) -> Reserve:
         valid_before=int(NOON) + 300, method="POST", resource=ORIGIN + "/audio", body_digest="body",
         purchase=f"purchase-{number}",
     )  # fmt: skip
-    return replace(plain, **fields)
+    return plain._replace(**fields)
 
 
 def draw(cents: int = 100, **fields: Any) -> Reserve:

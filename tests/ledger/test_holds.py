@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_where_a_settled_payment_moved_is_put_right_and_nothing_else_with_it(led
         ledger.trace(hold.id, transaction="0x02", evidence="the chain")
     ledger.depart(hold.id, b"header")
     before = ledger.settle(hold.id, evidence="the seller", transaction="0x01")
-    after = replace(before, transaction="0x02", evidence="the chain")
+    after = before.but(transaction="0x02", evidence="the chain")
     for _ in range(2):
         assert ledger.trace(hold.id, transaction="0x02", evidence="the chain") == after
     assert [event.why for event in ledger.events(subject=f"hold:{hold.id}")].count("the chain") == 1
@@ -88,8 +87,8 @@ def test_no_secret_outlives_its_hold(ledger: SqliteLedger, path: Any, end: str) 
 def test_the_same_purchase_adopts_its_open_hold(ledger: SqliteLedger) -> None:
     asked = wish(purchase="jingle")
     first = ledger.reserve(asked, [])
-    again = ledger.reserve(replace(asked, nonce="0x" + "ee" * 32, valid_before=9), [limit("jobs", "day", 0)])
-    assert again == replace(first, adopted=True)
+    again = ledger.reserve(asked._replace(nonce="0x" + "ee" * 32, valid_before=9), [limit("jobs", "day", 0)])
+    assert again == first.but(adopted=True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_an_open_hold_of_other_terms_is_never_adopted(ledger: SqliteLedger, fiel
     asked = wish(purchase="jingle")
     first = ledger.reserve(asked, [])
     with pytest.raises(PaymentUnsettled) as refused:
-        ledger.reserve(replace(asked, nonce="0x" + "ee" * 32, **{field: other}), [])
+        ledger.reserve(asked._replace(nonce="0x" + "ee" * 32, **{field: other}), [])
     assert refused.value.hold_id == first.id
 
 
@@ -113,11 +112,11 @@ def test_what_moved_without_an_answer_is_reserved_no_second_time(ledger: SqliteL
     ledger.settle(first.id, evidence="the chain", delivered=False)
     assert ledger.unanswered(WALLET, "jingle") == ledger.hold(first.id)
     with pytest.raises(PaymentRefused) as refused:
-        ledger.reserve(replace(asked, nonce="0x" + "ee" * 32), [])
+        ledger.reserve(asked._replace(nonce="0x" + "ee" * 32), [])
     assert refused.value.money_moved == "yes"
     ledger.refund(first.id, first.amount, charge_id="", why="paid back")
     assert ledger.unanswered(WALLET, "jingle") is None
-    assert ledger.reserve(replace(asked, nonce="0x" + "ee" * 32), []).id != first.id
+    assert ledger.reserve(asked._replace(nonce="0x" + "ee" * 32), []).id != first.id
 
 
 def test_after_delivery_an_equal_request_is_a_new_purchase(ledger: SqliteLedger) -> None:
@@ -128,14 +127,14 @@ def test_after_delivery_an_equal_request_is_a_new_purchase(ledger: SqliteLedger)
     ledger.deliver(first.id, "200 without a receipt")
     assert ledger.open_hold(WALLET.upper().replace("X", "x"), "jingle") is None
     assert ledger.hold(first.id).state == "signed"
-    assert ledger.reserve(replace(asked, nonce="0x" + "ee" * 32), []).id != first.id
+    assert ledger.reserve(asked._replace(nonce="0x" + "ee" * 32), []).id != first.id
 
 
 def test_a_nonce_is_never_used_twice(ledger: SqliteLedger) -> None:
     asked = wish()
     pay(ledger, asked)
     with pytest.raises(LedgerError):
-        ledger.reserve(replace(asked, purchase="another"), [])
+        ledger.reserve(asked._replace(purchase="another"), [])
 
 
 def test_a_hold_ends_once(ledger: SqliteLedger) -> None:
@@ -349,7 +348,7 @@ def test_a_refund_lowers_totals_once_and_never_a_window(ledger: SqliteLedger) ->
 )  # fmt: skip
 def test_what_cannot_be_booked_exactly_is_refused(ledger: SqliteLedger, fields: dict[str, Any]) -> None:
     with pytest.raises(PaymentRefused):
-        ledger.reserve(replace(wish(), **fields), [])
+        ledger.reserve(wish()._replace(**fields), [])
     assert ledger.holds() == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,7 +59,7 @@ def test_limits_of_other_windows_purses_and_scopes_stand_beside_each_other() -> 
                                    {"purse": "wallet", "window": "job"}])  # fmt: skip
 def test_a_limit_nobody_could_keep_is_an_error(ledger: SqliteLedger, wrong: dict[str, Any]) -> None:
     with pytest.raises(LedgerError):
-        ledger.set_limit(replace(limit("jobs", "day", 1), **wrong))
+        ledger.set_limit(limit("jobs", "day", 1)._replace(**wrong))
 
 
 def test_the_ledgers_own_limit_joins_those_given(ledger: SqliteLedger) -> None:
@@ -181,7 +180,7 @@ def test_top_ups_and_payments_share_the_wallet_but_not_the_jobs(ledger: SqliteLe
     pay(ledger, wish(100), total, day, top)
     assert [one.spent for one in ledger.allowances([total, day, top])] == [6_000_000, DOLLAR, 5_000_000]
     with pytest.raises(BudgetExceeded) as refused:
-        ledger.reserve(top_up(1), [total, replace(top, amount=Usdc(9_000_000))])
+        ledger.reserve(top_up(1), [total, top._replace(amount=Usdc(9_000_000))])
     assert "MAX_TOTAL" in refused.value.limit
 
 
@@ -212,14 +211,14 @@ def test_a_scope_counts_what_is_its_own_past_included(
     ledger: SqliteLedger, scope: str, fields: dict[str, Any]
 ) -> None:
     pay(ledger, wish(70, model="song"))
-    pay(ledger, replace(wish(70, model="song"), **fields))
+    pay(ledger, wish(70, model="song")._replace(**fields))
     bound = limit("jobs", "day", 100, scope=scope)
     with pytest.raises(BudgetExceeded) as refused:
         ledger.reserve(wish(31, model="song"), [bound])
     assert refused.value.spent == 700_000
     pay(ledger, wish(30, model="song"), bound)
     assert [one.left for one in ledger.allowances([bound])] == [0]
-    assert ledger.reserve(replace(wish(500), **fields), [bound]).state == "reserved"
+    assert ledger.reserve(wish(500)._replace(**fields), [bound]).state == "reserved"
 
 
 def test_once_any_label_has_a_limit_others_are_refused(ledger: SqliteLedger) -> None:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def asked(ledger: SqliteLedger, reserve: Reserve, *limits: Limit) -> Approval:
 
 def again(reserve: Reserve, **changed: Any) -> Reserve:
     """The same payment asked for once more: another nonce, as every try has."""
-    return replace(reserve, **{"nonce": wish().nonce, **changed})
+    return reserve._replace(**{"nonce": wish().nonce, **changed})
 
 
 def state(ledger: SqliteLedger) -> list[str]:

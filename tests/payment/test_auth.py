@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -762,7 +761,7 @@ def test_who_joins_a_payment_that_never_left_is_told_that_nothing_moved_and_to_a
     def joins_late(*wish: Any) -> Hold:
         joined = reserve(*wish)
         till.ledger.void(joined.id, evidence="its signer failed before anything left", sends=1)
-        return replace(joined, adopted=True)
+        return joined.but(adopted=True)
 
     vars(till.ledger)["reserve"] = joins_late
     with pytest.raises(AlreadyResolved) as told:

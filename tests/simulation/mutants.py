@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
@@ -46,7 +46,7 @@ def new_nonce_on_retry() -> Patches:
     def broken(self: Payer, hold: Any, made: Any = None) -> Flow[Any]:
         if hold.state != "signed":
             return (yield from leave(self, hold, made))
-        return (yield from self.sign(replace(hold, nonce="0x" + self._random(32).hex())))
+        return (yield from self.sign(hold.but(nonce="0x" + self._random(32).hex())))
 
     return [(Payer, "leave", broken)]
 

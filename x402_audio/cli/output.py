@@ -171,14 +171,24 @@ def money(name: str, amount: Usdc | None) -> dict[str, str | None]:
 
 
 def record(value: object) -> dict[str, object]:
-    """A dataclass as a JSON object; each amount as atomic and decimal text."""
-    if not is_dataclass(value) or isinstance(value, type):
+    """A record as a JSON object; each amount as atomic and decimal text."""
+    names = _names(value)
+    if names is None:
         raise TypeError("not a record")
     told: dict[str, object] = {}
-    for field in fields(value):
-        item = getattr(value, field.name)
-        told |= money(field.name, item) if isinstance(item, Usdc) else {field.name: item}
+    for name in names:
+        item = getattr(value, name)
+        told |= money(name, item) if isinstance(item, Usdc) else {name: item}
     return told
+
+
+def _names(value: object) -> Sequence[str] | None:
+    """The fields of a dataclass or a named tuple, in order; None of anything else."""
+    if isinstance(value, type):
+        return None
+    if is_dataclass(value):
+        return [field.name for field in fields(value)]
+    return getattr(value, "_fields", None) if isinstance(value, tuple) else None
 
 
 def json_value(value: object) -> object:
@@ -189,7 +199,7 @@ def json_value(value: object) -> object:
         return str(int(value))
     if isinstance(value, int | float):
         return value
-    if is_dataclass(value) and not isinstance(value, type):
+    if _names(value) is not None:
         return json_value(record(value))
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}

@@ -10,9 +10,8 @@ Job:  `planned → quoted → reserved → queued → ready → saved → comple
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Any, Final, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from x402_audio.money import Usdc
 from x402_audio.secret import Secret
@@ -43,8 +42,7 @@ PURSES: Mapping[HoldKind, tuple[Purse, ...]] = {
 """Which limits count a hold. Jobs are counted once (direct, credit or account); what leaves the wallet once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """At most `amount` for a purse within a window. `scope` is `all` or `origin:…`, `payee:…`, `model:…`, `label:…`."""
 
     purse: Purse
@@ -67,8 +65,7 @@ class PayeeRule:
     only: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     """Everything that is committed before anything is signed (all that will be signed, nonce included).
 
     amount: atomic units. valid_after/valid_before: Unix seconds; for `credit` the sign-in header's life; 0 for
@@ -111,8 +108,7 @@ class Reserve:
     read_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A hold as the books have it. Fields that were signed never change."""
 
     id: str
@@ -153,12 +149,8 @@ class Hold:
     """Whether `reserve` found it instead of making it: no column."""
 
     def but(self, **changed: Any) -> Hold:
-        """The same hold with other values: what `dataclasses.replace` does, in a fifth of its time."""
-        return Hold(**{**dict(zip(_HOLD_FIELDS, _hold_values(self), strict=True)), **changed})
-
-
-_HOLD_FIELDS: Final = tuple(field.name for field in fields(Hold))
-_hold_values: Final = attrgetter(*_HOLD_FIELDS)
+        """The same hold with other values."""
+        return self._replace(**changed)
 
 
 @dataclass(frozen=True, slots=True)

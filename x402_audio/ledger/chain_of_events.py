@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from x402_audio.jsontext import write_json
+from x402_audio.jsontext import write_text
 from x402_audio.ledger.book import Event, Finding
 
 TEXT_CHARS_MAX: Final = 1_000
@@ -18,8 +18,9 @@ TEXT_CHARS_MAX: Final = 1_000
 def canonical(
     seq: int, at: float, wallet: str, subject: str, from_: str, to: str, amount: int, why: str, data: str
 ) -> str:
-    """The text that is hashed: a JSON array in column order."""
-    return write_json([seq, at, wallet, subject, from_, to, int(amount), why, data])
+    """The text that is hashed: a JSON array in column order, as `write_json` spells it."""
+    texts = ",".join(map(write_text, (wallet, subject, from_, to)))
+    return f"[{seq},{at!r},{texts},{int(amount)},{write_text(why)},{write_text(data)}]"
 
 
 def link(previous_hash: str, text: str) -> str:

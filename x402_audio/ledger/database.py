@@ -263,6 +263,8 @@ class Database:
         self._sound: Stamp | None = None
         """The main file as it looked last, and when it was found sound: with a log only a checkpoint changes it."""
         self._page_bytes = 1
+        self._patience_s: float = BUSY_S
+        """How long SQLite waits for the locks of other programs."""
         self._secrets_in_log = False
         self._latest = 0.0
         self._listeners: list[Callable[[Event], None]] = []
@@ -317,41 +319,38 @@ class Database:
         What is returned must be called, in any thread: until then the ledger is locked. Waits for nobody: LedgerBusy while
         another thread or program writes, or where the file must be opened first, and nothing was done.
         """
-        opened = _Open[T]()
+        opened: _Open[T] = _Open()
         if not self._lock.acquire(blocking=False):
             raise LedgerBusy("the ledger is busy: another thread is writing")
         try:
             self._holder = self._begins_in = threading.get_ident()
             if self._connection is None:
                 raise LedgerBusy("the ledger is not open")
-            self._connection.set_busy_timeout(0)
+            self._wait_for_others(self._connection, 0)
             outcome = _outcome_of(verb)
             if self._begun is not None:
                 opened.keep(self, self._begun, outcome)
         finally:
             # First and without a call, where an interrupt could come: who is taken for beginning commits nothing.
             self._begins_in = self._begun = None
-            try:
-                if self._connection is not None:
-                    self._connection.set_busy_timeout(int(BUSY_S * 1000))
-            finally:
-                if opened.database is not None:
-                    self._holder = None
-                elif self._holder == threading.get_ident():
-                    self._let_go()
+            if opened.database is not None:
+                self._holder = None
+            elif self._holder == threading.get_ident():
+                self._let_go()
         return (False, outcome) if opened.database is None else (True, opened)
 
     def commit(self, tx: Transaction) -> None:
         """End what `begin` began."""
+        connection = self._connection
+        assert connection is not None
         try:
-            with spoken(self.path):
-                connection = self._connection
-                assert connection is not None
-                try:
-                    self._commit(connection, tx)
-                except BaseException:
-                    _undo(connection)
-                    raise
+            if not self._has_log:
+                self._wait_for_others(connection, BUSY_S)  # who reads without a log stands in a commit's way
+            self._commit(connection, tx)
+        except BaseException as error:
+            _undo(connection)
+            retell(self.path, error)
+            raise
         finally:
             self._let_go()
         self.tell(tx)
@@ -453,12 +452,13 @@ class Database:
         assert self._begun is None, "a verb that is begun has one transaction, and nothing after it"
         try:
             self._holder = thread
-            if self._connection is None:
-                self._connect()
+            if (connection := self._connection) is None:
+                connection = self._connect()
             elif look:
-                self._check_files(self._connection)
-            assert self._connection is not None
-            return self._connection
+                self._check_files(connection)
+            if self._begins_in != thread:
+                self._wait_for_others(connection, BUSY_S)
+            return connection
         except BaseException as error:
             self.give_back()
             retell(self.path, error)
@@ -477,7 +477,12 @@ class Database:
         if self._connection is not None and self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
             self._disconnect()
 
-    def _connect(self) -> None:
+    def _wait_for_others(self, connection: apsw.Connection, seconds: float) -> None:
+        if self._patience_s != seconds:
+            connection.set_busy_timeout(int(seconds * 1000))
+            self._patience_s = seconds
+
+    def _connect(self) -> apsw.Connection:
         check_file(self.path)
         _refuse_other_log(self.path)
         connection = _open(self.path)
@@ -488,7 +493,9 @@ class Database:
         except BaseException:
             connection.close(True)
             raise
+        self._patience_s = BUSY_S
         self._connection = connection
+        return connection
 
     def _check_files(self, connection: apsw.Connection) -> None:
         """See `check_still`; and the file keeps a log, as a copy written over it does not (see `copy_whole`).
@@ -521,13 +528,10 @@ class Database:
         Waits for nobody: what a reader or writer holds up is done after the next transaction, or at the end. Raises
         nothing, because the transaction before it is committed.
         """
-        connection.set_busy_timeout(0)
-        try:
-            with suppress(apsw.Error):
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                self._secrets_in_log = False
-        finally:
-            connection.set_busy_timeout(int(BUSY_S * 1000))
+        self._wait_for_others(connection, 0)
+        with suppress(apsw.Error):
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._secrets_in_log = False
 
     def before_fork(self) -> None:
         """Wait for the running transaction and close: nothing of SQLite is carried into the child."""

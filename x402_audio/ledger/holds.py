@@ -7,7 +7,6 @@ no wire, no signer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ from x402_audio.ledger.book import (
     PayeeRule,
     Reserve,
 )
-from x402_audio.ledger.chain_of_events import plain
+from x402_audio.ledger.chain_of_events import digest, plain
 from x402_audio.ledger.credit import TOLERANCE
 from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
@@ -111,9 +110,18 @@ _STORE_HEADER: Final = (
 _HEADER: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
 _DROP_HEADER: Final = "DELETE FROM secret WHERE hold_id = ?"
 _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
-_WISHED: Final = tuple(field.name for field in fields(Reserve) if field.name in HOLD_COLUMNS)
+_WISHED: Final = tuple(name for name in Reserve._fields if name in HOLD_COLUMNS)
 _wished: Final = attrgetter(*_WISHED)
 _columns: Final = attrgetter(*HOLD_COLUMNS)
+UNBORN: Final[Mapping[str, object]] = {
+    "delivered_at": None, "resolved_at": None, "transaction": "", "charge_id": "", "evidence": "", "refunded": 0,
+    "overcharged": 0, "counted_at": None,
+}  # fmt: skip
+"""What every hold begins with, and its first event does not say."""
+ENVELOPE: Final = "envelope"
+"""The column that an event knows by its digest: the text is long, and stands in the hold."""
+_SAID: Final = tuple(name for name in HOLD_COLUMNS if name not in UNBORN and name != ENVELOPE)
+_said: Final = attrgetter(*_SAID)
 _changing: Final = attrgetter(*CHANGING)
 _SAME: Final = (
     "kind", "network", "asset", "environment", "origin", "pay_to", "amount", "method", "resource", "body_digest",
@@ -550,7 +558,8 @@ def _insert(
     spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
     concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(
-        hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, set=dict(zip(HOLD_COLUMNS, values, strict=True)), floor=int(wish.floor),
+        hold.wallet, f"hold:{hold_id}", "", hold.state, amount=hold.amount, floor=int(wish.floor),
+        set={**dict(zip(_SAID, _said(hold), strict=True)), ENVELOPE: digest(hold.envelope)},
         limits=[[one.purse, one.scope, one.window, int(one.amount), one.source] for one in concerned],
         size=wish.size, approval="" if approval is None else approval.id,
     )  # fmt: skip
@@ -592,7 +601,8 @@ def _change(
     if was != now and after.state != "signed":
         scopes = scopes_of(origin=before.origin, pay_to=before.pay_to, model=before.model, label=before.label)
         spending.count(tx, before.kind, spending.tracked(tx, scopes), was, now)
-    data: dict[str, object] = {"set": changed} if entry is None else {"set": changed, "entry": list(entry)}
+    said = {**changed, ENVELOPE: digest(after.envelope)} if ENVELOPE in changed else changed
+    data: dict[str, object] = {"set": said} if entry is None else {"set": said, "entry": list(entry)}
     tx.event(
         before.wallet, f"hold:{before.id}", before.state, after.state, why=why,
         amount=before.amount if moved is None else moved, **data,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from x402_audio.ledger.book import Event, Hold, JobRecord
 from x402_audio.money import Usdc
 
-HOLD_COLUMNS: Final = tuple(field.name for field in fields(Hold) if field.name != "adopted")
+HOLD_COLUMNS: Final = tuple(name for name in Hold._fields if name != "adopted")
 JOB_COLUMNS: Final = tuple(field.name for field in fields(JobRecord))
 EVENT_COLUMNS: Final = (
     "seq",
@@ -67,7 +67,7 @@ def hold_from(row: tuple[Any, ...], *, adopted: bool = False) -> Hold:
         values[at] = Usdc(values[at])
     values[_LATE_CHARGE] = bool(values[_LATE_CHARGE])
     values.append(adopted)
-    return Hold(*values)
+    return Hold._make(values)
 
 
 def job_from(row: tuple[Any, ...]) -> JobRecord:

@@ -553,7 +553,7 @@ class _Held(SellerSession):
 
 def _standing(limits: Sequence[Limit], policy: PaymentPolicy) -> tuple[Limit, ...]:
     """The caller's limits as flags, above the built-in ones: without any, what a fresh command would allow."""
-    given = [replace(limit, source="flag") if limit.source == "default" else limit for limit in limits]
+    given = [limit._replace(source="flag") if limit.source == "default" else limit for limit in limits]
     if policy.most is not None:
         given += _at_most(policy.most)
     if policy.unasked is not None:
