@@ -390,8 +390,8 @@ def _count(path: Path) -> None:
     database = Database(path, clock=SystemClock(), random=system_random, create=False)
     with database.transaction() as tx:
         tx.run("DELETE FROM use")
-        counters = spending.recount(tx, "all").items()
-        tx.many("INSERT INTO use VALUES (?, 'all', ?, ?, ?)", [(*key, amount) for key, amount in counters])
+        for key, amount in spending.recount(tx, "all").items():
+            tx.run("INSERT INTO use VALUES (?, 'all', ?, ?, ?)", (*key, amount))
     database.close()
 
 

@@ -120,7 +120,7 @@ def freed_by_the_sellers_word() -> Patches:
 def limit_checked_outside_the_lock() -> Patches:
     """Looked at in one transaction, booked in the next: what nobody would notice with one process."""
     looking = [False]
-    transaction, check = Database.transaction, spending._check
+    transaction, refuse = Database.transaction, spending._refuse_over
 
     class NotKept(Exception):
         pass
@@ -135,9 +135,9 @@ def limit_checked_outside_the_lock() -> Patches:
         except NotKept:
             pass
 
-    def checked(tx: Any, limit: Any, wish: Any, used: Any) -> None:
+    def checked(tx: Any, limit: Any, wish: Any, spent: int, held: int) -> None:
         if looking[0]:
-            check(tx, limit, wish, used)
+            refuse(tx, limit, wish, spent, held)
 
     def twice(function: Callable[[], Any], begin: Any = None) -> Flow[Any]:
         def look() -> None:
@@ -157,7 +157,7 @@ def limit_checked_outside_the_lock() -> Patches:
         return (yield from call(function, begin))
 
     return [
-        (Database, "transaction", unkept), (spending, "_check", checked), (pay, "call", twice), (draw, "call", twice),
+        (Database, "transaction", unkept), (spending, "_refuse_over", checked), (pay, "call", twice), (draw, "call", twice),
     ]  # fmt: skip
 
 

@@ -32,20 +32,17 @@ _CHANGE: Final = "UPDATE approval SET state = ?, expires_at = ?, hold_id = ? WHE
 _BOUND: Final = (
     "purchase", "job_id", "kind", "purse", "network", "environment", "origin", "request_digest", "model",
 )  # fmt: skip
-# By parts of five days, because the index then gives each part's lowest price at once, however many payments it has.
+# By parts of five days, because the index then gives each part's lowest price at once, however many payments it has:
+# thirty days touch seven.
 _LOWEST: Final = """
-    WITH RECURSIVE part(number) AS (
-        SELECT CAST(?5 / 432000 AS INTEGER)
-        UNION ALL SELECT number + 1 FROM part WHERE number < CAST(?6 / 432000 AS INTEGER)
-    )
     SELECT min((
         SELECT min(amount) FROM hold
         WHERE origin = ?1 AND model = ?2 AND size = ?3 AND environment = ?4
-        AND CAST(coalesce(counted_at, delivered_at) / 432000 AS INTEGER) = part.number
-        AND coalesce(counted_at, delivered_at) > ?5 AND amount < ?7
+        AND CAST(coalesce(counted_at, delivered_at) / 432000 AS INTEGER) = CAST(?5 / 432000 AS INTEGER) + column1
+        AND coalesce(counted_at, delivered_at) > ?5 AND amount < ?6
         AND size <> '' AND amount > 0 AND refunded = 0
         AND (state = 'settled' OR (state = 'signed' AND delivered_at IS NOT NULL))
-    )) FROM part
+    )) FROM (VALUES (0), (1), (2), (3), (4), (5), (6))
 """
 
 
@@ -170,7 +167,7 @@ def _lowest_below(tx: Transaction, wish: Reserve) -> Usdc | None:
         return None
     alike = (wish.origin, wish.model, wish.size, wish.environment)
     too_low = -(-wish.amount * 100 // CREEP_PERCENT)  # of what is below it, the wish is more than 120 %
-    row = tx.one(_LOWEST, (*alike, tx.now - CREEP_WITHIN_S, tx.now, too_low))
+    row = tx.one(_LOWEST, (*alike, tx.now - CREEP_WITHIN_S, too_low))
     return None if row is None or row[0] is None else Usdc(row[0])
 
 

@@ -84,15 +84,16 @@ class View:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._cursor = connection.cursor()
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
-        cursor = self._connection.execute(statement, values)
-        row: Row | None = cursor.fetchone()
-        cursor.close(True)  # a statement that is not read to its end keeps this state of the file
-        return row
+        """The row of a statement that gives one or none."""
+        rows = self.all(statement, values)
+        return rows[0] if rows else None
 
     def all(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-        return self._connection.execute(statement, values).fetchall()
+        # To its end: a statement that is not keeps this state of the file.
+        return self._cursor.execute(statement, values).fetchall()
 
     def each(self, statement: str) -> Iterator[Row]:
         return iter(self._connection.execute(statement))
@@ -120,21 +121,18 @@ class Transaction(View):
         """Execute; how many rows it touched."""
         if "secret" in statement:
             return self._run_on_secrets(statement, values)
-        self._connection.execute(statement, values)
+        self._cursor.execute(statement, values)
         return self._connection.changes()
 
     def _run_on_secrets(self, statement: str, values: Sequence[Any]) -> int:
         """Execute, and notice stored secrets that went; one that is put in adds a row or replaces another."""
         puts_in = statement.startswith("INSERT")
         before = self.one(_COUNT_SECRETS) if puts_in else None
-        self._connection.execute(statement, values)
+        self._cursor.execute(statement, values)
         touched = self._connection.changes()
         if touched and (not puts_in or self.one(_COUNT_SECRETS) == before):
             self.drops_secrets = True
         return touched
-
-    def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.executemany(statement, rows)
 
     def new_id(self, prefix: str) -> str:
         """Ids of one time stand side by side in their index: a page that is still in memory, however long the past is."""
@@ -161,7 +159,7 @@ class Transaction(View):
         words = (self._seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
         self._heads[chain] = link(previous, canonical(*words))
         row = (*words, previous, self._heads[chain])
-        self.run(_INSERT_EVENT, row)
+        self._cursor.execute(_INSERT_EVENT, row)
         self.events.append(row)
 
 

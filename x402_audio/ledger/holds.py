@@ -97,6 +97,10 @@ _PARK_JOB: Final = (
 )
 _BRAKE: Final = "SELECT why FROM brake WHERE what = 'freeze'"
 _SUSPENDED: Final = "SELECT why FROM suspension WHERE wallet = ? AND origin = ? AND what = ?"
+_BRAKED: Final = (
+    "SELECT 1, why FROM brake WHERE what = 'freeze'"
+    " UNION ALL SELECT 2, why FROM suspension WHERE wallet = ? AND origin = ? AND what = 'seller'"
+)
 _SUSPEND: Final = "INSERT OR IGNORE INTO suspension VALUES (?, ?, 'seller', ?)"
 _INSERT: Final = insert_into("hold", (*HOLD_COLUMNS, "lease_until", "size"))
 CHANGING: Final = (
@@ -149,8 +153,7 @@ class HoldVerbs:
             row = tx.one(_standing(wish.purchase) if alone else _OPEN, (wish.wallet, wish.purchase))
             if row:
                 return _adopt(hold_from(row, adopted=True), wish)
-            refuse_frozen(tx)
-            _refuse_stopped(tx, wish.wallet, wish.origin, "seller")
+            _refuse_braked(tx, wish)
             _check_job(tx, wish)
             if wish.kind == "topup":
                 _check_topup(tx, wish)
@@ -455,11 +458,17 @@ def _as_frozen(why: str | None, *, moved: bool = False) -> Frozen:
     return Frozen(f"spending is frozen: {why}", money_moved="unknown" if moved else "no")
 
 
-def _refuse_stopped(tx: Transaction, wallet: str, origin: str, what: str) -> None:
-    row = tx.one(_SUSPENDED, (wallet, origin, what))
-    if row:
-        raise PaymentRefused(f"{what} stopped at {origin}: {row[0]}",
-                             next_step=f"x402-audio reconcile; then, on a terminal, the owner may: x402-audio unfreeze {origin}")  # fmt: skip
+def _refuse_braked(tx: Transaction, wish: Reserve) -> None:
+    """Raise Frozen, or PaymentRefused where this seller alone is stopped."""
+    for which, why in tx.all(_BRAKED, (wish.wallet, wish.origin)):
+        raise _as_frozen(why) if which == 1 else _stopped("seller", wish.origin, why)
+
+
+def _stopped(what: str, origin: str, why: str) -> PaymentRefused:
+    return PaymentRefused(
+        f"{what} stopped at {origin}: {why}",
+        next_step=f"x402-audio reconcile; then, on a terminal, the owner may: x402-audio unfreeze {origin}",
+    )
 
 
 def paid_already(hold: Hold) -> PaymentRefused:
@@ -526,7 +535,9 @@ def _check_job(tx: Transaction, wish: Reserve) -> None:
 
 
 def _check_topup(tx: Transaction, wish: Reserve) -> None:
-    _refuse_stopped(tx, wish.wallet, wish.origin, "top-ups")
+    row = tx.one(_SUSPENDED, (wish.wallet, wish.origin, "top-ups"))
+    if row:
+        raise _stopped("top-ups", wish.origin, row[0])
     row = tx.one(_LIVE_TOPUP, (wish.wallet,))
     if row:
         raise _unsettled(hold_from(row), "another top-up of this wallet is under way")

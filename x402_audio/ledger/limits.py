@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import floor
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from x402_audio.errors import LedgerError
 from x402_audio.ledger.book import LIVE, PURSES, HoldKind, HoldState, Limit, Purse, Window
@@ -42,13 +42,13 @@ DEFAULTS: Final = tuple(
 )
 """What stands where nobody wrote a limit."""
 
-_WINDOWS: Final = frozenset({"hour", "day", "month", "ever"})
+TIMED: Final = frozenset({"hour", "day", "month", "ever"})
+"""The windows that have a past."""
 _NAMES: Final = {(purse, window): name for name, (purse, window, _) in SETTINGS.items()}
 _SCOPES: Final = ("origin:", "payee:", "model:", "label:")
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the counters need to know of one hold. Amounts in atomic units, times in ledger seconds."""
 
     state: HoldState
@@ -58,8 +58,7 @@ class Facts:
     overcharges: tuple[tuple[float, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What one purse has in use within one scope at one moment, atomic units."""
 
     held: int = 0
@@ -70,7 +69,7 @@ class Use:
 
     def spent(self, window: Window) -> int:
         """Settled and presumed in that window; windows of one payment or job have none."""
-        return int(getattr(self, window)) if window in _WINDOWS else 0
+        return int(getattr(self, window)) if window in TIMED else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,8 @@ class Concern:
     """The limits that concern one payment. asks: the smallest amount above which the owner is asked."""
 
     checked: tuple[Limit, ...]
+    uses: frozenset[tuple[Purse, str]]
+    """The purses, each within a scope, whose counters these limits look at."""
     asks: Limit | None
     labels: frozenset[str]
     """Labels that have a limit, whether or not it is this payment's."""
@@ -89,8 +90,10 @@ def concerning(limits: tuple[Limit, ...], kind: HoldKind, scopes: tuple[str, ...
     merged = merge(limits)
     mine = [limit for limit in merged if limit.scope in scopes and _looks_at(limit, PURSES[kind])]
     asking = [limit for limit in mine if limit.window == "unasked"]
+    checked = tuple(limit for limit in mine if limit.window != "unasked")
     return Concern(
-        checked=tuple(limit for limit in mine if limit.window != "unasked"),
+        checked=checked,
+        uses=frozenset((limit.purse, limit.scope) for limit in checked),
         asks=min(asking, key=lambda one: one.amount, default=None),
         labels=frozenset(limit.scope for limit in merged if limit.scope.startswith("label:")),
     )

@@ -35,11 +35,11 @@ def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRu
     What the ledger knows for certain is changed by the owner alone: no setting and no flag overrides it.
     """
     address = pay_to.lower()
-    rows = [(row[0].lower(), row[1]) for row in tx.all(_ROWS, (origin, network))]
-    firm = {known: state for known, state in rows if state != "provisional"}
+    rows = {row[0].lower(): row[1] for row in tx.all(_ROWS, (origin, network))}
+    firm = {known: state for known, state in rows.items() if state != "provisional"}
     if rule.only is not None:
         _check_only(origin, pay_to, rule.only, firm)
-    if any(state == "any" or (known == address and state != "provisional") for known, state in rows):
+    if address in firm or "any" in firm.values():
         return
     if firm:
         raise _refused(
@@ -50,8 +50,10 @@ def check(tx: Transaction, origin: str, network: str, pay_to: str, rule: PayeeRu
     if rule.allowed:
         raise _refused(origin, pay_to, "the allowed " + ", ".join(sorted(rule.allowed)))
     if rows:
-        if address not in {known for known, _ in rows}:
-            raise _refused(origin, pay_to, ", ".join(f"the {state} {known}" for known, state in sorted(rows)))
+        if address not in rows:
+            raise _refused(
+                origin, pay_to, ", ".join(f"the {state} {known}" for known, state in sorted(rows.items()))
+            )
     elif rule.expected is not None:
         if address != rule.expected.lower():
             raise _refused(origin, pay_to, f"the expected {rule.expected}")

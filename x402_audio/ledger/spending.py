@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from x402_audio.errors import BudgetExceeded, PaymentRefused
@@ -18,23 +19,15 @@ from x402_audio.ledger.limits import Facts, Period, Use
 from x402_audio.money import Usdc
 
 _OWN_LIMITS: Final = 'SELECT purse, scope, "window", amount FROM spending_limit'
-_TRACKED: Final = "SELECT scope FROM tracked"
+_TRACKED: Final = "SELECT scope FROM tracked ORDER BY scope"
 _IS_TRACKED: Final = "SELECT 1 FROM tracked WHERE scope = ?"
 _TRACK: Final = "INSERT INTO tracked VALUES (?)"
-_ADD: Final = (
-    "INSERT INTO use VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (purse, scope, period, start) DO UPDATE SET amount = amount + excluded.amount"
-)
 _USE: Final = """
-    SELECT 'held', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'held' AND start = 0
-    UNION ALL
-    SELECT 'ever', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'ever' AND start = 0
-    UNION ALL
-    SELECT 'month', amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'month' AND start = ?3
-    UNION ALL
-    SELECT 'day', sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'day' AND start >= ?4
-    UNION ALL
-    SELECT 'hour', sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'hour' AND start >= ?5
+    SELECT (SELECT amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'held' AND start = 0),
+        (SELECT amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'ever' AND start = 0),
+        (SELECT amount FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'month' AND start = ?3),
+        (SELECT sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'day' AND start >= ?4),
+        (SELECT sum(amount) FROM use WHERE purse = ?1 AND scope = ?2 AND period = 'hour' AND start >= ?5)
 """
 _BUCKETS: Final = (
     "SELECT start, amount FROM use WHERE purse = ? AND scope = ? AND period = ? AND start >= ? ORDER BY start"
@@ -87,23 +80,30 @@ def check_room(tx: Transaction, wish: Reserve, given: Sequence[Limit]) -> Room:
     if concern.labels and f"label:{wish.label}" not in concern.labels:
         raise PaymentRefused(f"the label {wish.label!r} has no limit, and labels are limited here",
                              next_step="use --label with one that has a limit: x402-audio budget")  # fmt: skip
-    for scope in {limit.scope for limit in concern.checked} - {"all"}:
-        track(tx, scope)
-    used = {key: use_of(tx, *key) for key in {(limit.purse, limit.scope) for limit in concern.checked}}
-    nearly = []
+    used = {}
+    for purse, scope in concern.uses:
+        if scope != "all":
+            track(tx, scope)
+        used[purse, scope] = use_of(tx, purse, scope)
+    nearly, amount = [], int(wish.amount)
     for limit in concern.checked:
-        use = used[limit.purse, limit.scope]
-        _check(tx, limit, wish, use)
-        after = use.spent(limit.window) + use.held + int(wish.amount)
-        if _nearly_used(limit, after):
+        if limit.window in rules.TIMED:
+            use = used[limit.purse, limit.scope]
+            spent, held = use.spent(limit.window), use.held
+        else:
+            spent, held = _spent_on_job(tx, wish) if limit.window == "job" else 0, 0
+        after = spent + held + amount
+        if after > limit.amount:
+            _refuse_over(tx, limit, wish, spent, held)
+        if after * 100 >= limit.amount * SOFT_PERCENT and _is_named_when_nearly_used(limit):
             nearly.append((limit, after))
     return Room(concern.checked, tracked(tx, scopes), concern.asks, tuple(nearly))
 
 
-def _nearly_used(limit: Limit, used: int) -> bool:
+def _is_named_when_nearly_used(limit: Limit) -> bool:
     if limit.purse == "top-ups" and limit.source == "default":
         return False  # the day's default is one top-up: to name it with each would warn of nothing
-    return limit.window not in ("payment", "job") and used * 100 >= limit.amount * SOFT_PERCENT > 0
+    return limit.window in rules.TIMED and limit.amount > 0
 
 
 def mark(tx: Transaction, nearly_used: Sequence[tuple[Limit, int]]) -> None:
@@ -126,11 +126,11 @@ def _window_start(limit: Limit, now: float) -> float:
 
 def use_of(tx: Transaction, purse: Purse, scope: str) -> Use:
     """The counters of a purse within a scope, now."""
-    rows = tx.all(_USE, (
+    row = tx.one(_USE, (
         purse, scope, rules.month_start(tx.now), rules.bucket("day", tx.now - rules.LENGTH_S["day"]),
         rules.bucket("hour", tx.now - rules.LENGTH_S["hour"]),
     ))  # fmt: skip
-    return Use(**{period: amount or 0 for period, amount in rows})
+    return Use._make(amount or 0 for amount in row or ())
 
 
 def oldest_return(tx: Transaction, limit: Limit, missing: int) -> float | None:
@@ -152,7 +152,7 @@ def oldest_return(tx: Transaction, limit: Limit, missing: int) -> float | None:
 
 def tracked(tx: Transaction, scopes: Sequence[str]) -> tuple[str, ...]:
     """Those of a hold's scopes that have counters."""
-    return tuple(sorted({row[0] for row in tx.all(_TRACKED)}.intersection(scopes)))
+    return tuple(scope for (scope,) in tx.all(_TRACKED) if scope in scopes)
 
 
 def track(tx: Transaction, scope: str) -> None:
@@ -161,7 +161,7 @@ def track(tx: Transaction, scope: str) -> None:
         return
     tx.run(_TRACK, (scope,))
     for (purse, period, start), amount in recount(tx, scope).items():
-        tx.run(_ADD, (purse, scope, period, start, amount))
+        tx.run(_add(1), (purse, scope, period, start, amount))
 
 
 def recount(tx: Transaction, scope: str) -> dict[tuple[Purse, Period, int], int]:
@@ -184,19 +184,27 @@ def recount(tx: Transaction, scope: str) -> dict[tuple[Purse, Period, int], int]
 def count(tx: Transaction, kind: HoldKind, scopes: Sequence[str], before: Facts | None, after: Facts) -> None:
     """Move every counter of a hold from what it was to what it is."""
     changes: dict[bool, dict[tuple[Period, int], int]] = {}
-    rows = []
+    values: list[str | int] = []
     refunds = bool(after.refunded or (before is not None and before.refunded))
     for purse in PURSES[kind]:
         lowered = refunds and purse in rules.REFUNDABLE  # without a refund all purses change alike
         if lowered not in changes:
             changes[lowered] = rules.difference(before, after, purse)
-        rows += [
-            (purse, scope, period, start, amount)
-            for (period, start), amount in changes[lowered].items()
-            for scope in scopes
-        ]
-    if rows:
-        tx.many(_ADD, rows)
+        for (period, start), amount in changes[lowered].items():
+            for scope in scopes:
+                values += purse, scope, period, start, amount
+    if values:
+        tx.run(_add(len(values) // 5), values)
+
+
+@lru_cache(maxsize=64)
+def _add(counters: int) -> str:
+    """Add to so many counters at once."""
+    rows = ", ".join(["(?, ?, ?, ?, ?)"] * counters)
+    return (
+        f"INSERT INTO use VALUES {rows}"
+        " ON CONFLICT (purse, scope, period, start) DO UPDATE SET amount = amount + excluded.amount"
+    )
 
 
 def facts_of(hold: Hold, overcharges: tuple[tuple[float, int], ...] = ()) -> Facts:
@@ -204,17 +212,13 @@ def facts_of(hold: Hold, overcharges: tuple[tuple[float, int], ...] = ()) -> Fac
     return Facts(hold.state, int(hold.amount), hold.counted_at, int(hold.refunded), overcharges)
 
 
-def _check(tx: Transaction, limit: Limit, wish: Reserve, used: Use) -> None:
-    spent, held = used.spent(limit.window), used.held
-    if limit.window == "payment":
-        spent = held = 0
-    elif limit.window == "job":
-        row = tx.one(_JOB_TOTAL, (wish.job_id,)) if wish.job_id is not None else None
-        spent, held = (row[0] if row else 0), 0
-    missing = spent + held + int(wish.amount) - int(limit.amount)
-    if missing <= 0:
-        return
-    back = oldest_return(tx, limit, missing)
+def _spent_on_job(tx: Transaction, wish: Reserve) -> int:
+    row = tx.one(_JOB_TOTAL, (wish.job_id,)) if wish.job_id is not None else None
+    return int(row[0]) if row else 0
+
+
+def _refuse_over(tx: Transaction, limit: Limit, wish: Reserve, spent: int, held: int) -> None:
+    back = oldest_return(tx, limit, spent + held + int(wish.amount) - int(limit.amount))
     raise BudgetExceeded(
         f"over {rules.name_of(limit)}: spent {Usdc(spent)}, held {Usdc(held)}, needed {wish.amount}",
         next_step=_next_step(back, held),

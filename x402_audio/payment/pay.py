@@ -413,8 +413,9 @@ class Payer:
         settle = partial(self.ledger.settle, hold.id, transaction=moved, delivered=came)
         settled = partial(settle, evidence="seller's settlement response")
         hold = yield from self._unless_settled(hold, settled, partial(self.ledger.hold, hold.id))
-        data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
-        self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
+        if self._notice is not ignore:
+            data = {"kind": hold.kind, "amount_atomic": int(hold.amount), "transaction": moved}
+            self._notice(Notice("settled", f"paid {hold.amount}", hold.job_id or "", data))
         return hold
 
     def _unless_settled(
