@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from traceback import clear_frames
@@ -262,14 +262,15 @@ async def begun(function: Callable[[], T], begin: Begin) -> T:
         is_left, end = begin(function)
     except LedgerBusy:
         return await in_thread(function)
-    return cast(T, await in_own_thread(end) if is_left else end())
+    result: T = await in_own_thread(end) if is_left else end()
+    return result
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+def in_thread(function: Callable[[], T]) -> Coroutine[Any, Any, T]:
     """Run a blocking call in a thread; a cancelled task still waits for it, so that books are never half known."""
     from x402_audio.threads import in_thread as in_one
 
-    return await in_one(function)
+    return in_one(function)
 
 
 def forget_locals(error: BaseException, before: BaseException | None = None) -> None:

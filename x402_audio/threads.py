@@ -11,7 +11,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -95,17 +95,13 @@ for _each in (_crew, _enders):
     os.register_at_fork(after_in_child=_each.start_anew)
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], T], crew: Crew = _crew) -> T:
     """Run a blocking call in a thread and wait for its end, cancelled or not."""
-    return await _wait_for(_crew, function)
-
-
-async def in_own_thread(function: Callable[[], T]) -> T:
-    """As `in_thread`, for what others wait for: none of those can be in its way."""
-    return await _wait_for(_enders, function)
-
-
-async def _wait_for(crew: Crew, function: Callable[[], T]) -> T:
     waiter: _Waiter[T] = _Waiter(loop=asyncio.get_running_loop())
     crew.call(function, waiter)
     return await waiter
+
+
+def in_own_thread(function: Callable[[], T]) -> Coroutine[Any, Any, T]:
+    """As `in_thread`, for what others wait for: none of those can be in its way."""
+    return in_thread(function, _enders)

@@ -305,7 +305,7 @@ class Database:
 
     def end(self, connection: apsw.Connection, tx: Transaction) -> bool:
         """Commit it, unless that is left to whoever ends what is begun; whether it is committed."""
-        if self._begins():
+        if self._begins_in == threading.get_ident():
             self._begun = tx
             return False
         self._commit(connection, tx)
@@ -371,9 +371,6 @@ class Database:
             self._holder = None
             self._lock.release()
 
-    def _begins(self) -> bool:
-        return self._begins_in is not None and self._begins_in == threading.get_ident()
-
     def tell(self, tx: Transaction) -> None:
         for listener in tuple(self._listeners):
             for row in tx.events:
@@ -398,7 +395,8 @@ class Database:
     def glance(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
         """The first row of one statement, which is a consistent view by itself; no look at the files, as transactions take."""
         with _Turn(self, look=False) as connection:
-            return View(connection).one(statement, values)
+            rows: list[Row] = connection.execute(statement, values).fetchall()
+        return rows[0] if rows else None
 
     def backup(self, path: str) -> None:
         """Copy the whole ledger, secrets included, into a new file of mode 0600. Raises LedgerError if it exists."""
@@ -463,9 +461,10 @@ class Database:
             raise
 
     def give_back(self) -> None:
-        if self._holder != threading.get_ident():
+        thread = threading.get_ident()
+        if self._holder != thread:
             return  # this thread's `close` broke it off
-        if not self._begins():
+        if self._begins_in != thread:
             self._let_go()
         elif self._begun is None:
             self._end_of_use()

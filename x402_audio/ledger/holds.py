@@ -25,6 +25,7 @@ from x402_audio.ledger.book import (
     ENDED_JOBS,
     LIVE,
     Approval,
+    Event,
     Hold,
     HoldKind,
     HoldState,
@@ -117,14 +118,17 @@ _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
 _WISHED: Final = tuple(name for name in Reserve._fields if name in HOLD_COLUMNS)
 _wished: Final = attrgetter(*_WISHED)
 _columns: Final = attrgetter(*HOLD_COLUMNS)
-UNBORN: Final[Mapping[str, object]] = {
+_AT_BIRTH: Final[Mapping[str, object]] = {
     "delivered_at": None, "resolved_at": None, "transaction": "", "charge_id": "", "evidence": "", "refunded": 0,
     "overcharged": 0, "counted_at": None,
 }  # fmt: skip
-"""What every hold begins with, and its first event does not say."""
 ENVELOPE: Final = "envelope"
 """The column that an event knows by its digest: the text is long, and stands in the hold."""
-_SAID: Final = tuple(name for name in HOLD_COLUMNS if name not in UNBORN and name != ENVELOPE)
+_SAID: Final = (
+    "kind", "network", "asset", "environment", "origin", "pay_to", "nonce", "valid_after", "valid_before", "method",
+    "resource", "body_digest", "purchase", "job_id", "model", "label", "late_charge",
+)  # fmt: skip
+"""What the first event of a hold says in words; the rest follows (`born`)."""
 _said: Final = attrgetter(*_SAID)
 _changing: Final = attrgetter(*CHANGING)
 _SAME: Final = (
@@ -400,6 +404,15 @@ class HoldVerbs:
         with self._database.reading() as view:
             found = [view.one(_BY_NONCE, (network, asset, wallet, nonce)) for nonce in nonces]
         return [hold_from(row) for row in found if row is not None]
+
+
+def born(hold_id: str, event: Event) -> dict[str, object]:
+    """The columns of a new hold that its first event says by its subject, state, amount and time."""
+    leaves = event.to == "signed"
+    return {
+        **_AT_BIRTH, "id": hold_id, "state": event.to, "wallet": event.wallet, "amount": int(event.amount),
+        "created_at": event.at, "sends": int(leaves), "sent_at": event.at if leaves else None,
+    }  # fmt: skip
 
 
 def hold_in(tx: Transaction, hold_id: str) -> Hold:

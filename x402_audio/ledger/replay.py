@@ -18,7 +18,7 @@ from x402_audio.ledger.book import ENDED_JOBS, LIVE, PURSES, Event, Finding, Pur
 from x402_audio.ledger.chain_of_events import breaks, digest
 from x402_audio.ledger.credit import is_given_back
 from x402_audio.ledger.database import View
-from x402_audio.ledger.holds import CHANGING, ENVELOPE, UNBORN
+from x402_audio.ledger.holds import CHANGING, ENVELOPE, born
 from x402_audio.ledger.jobs_book import HASHED, PAID_STATES, UNEVENTED, may_go
 from x402_audio.ledger.limits import Facts
 from x402_audio.ledger.rows import (
@@ -142,8 +142,8 @@ class Replay:
         if event.from_ != ("" if old is None else old["state"]):
             self._found("I5", event.subject, f"event {event.seq} does not start from the state before it")
         if old is None:
-            born = {**UNBORN, **changed}
-            self._begin(event, hold_id, {name: born[name] for name in HOLD_COLUMNS})
+            new = born(hold_id, event) | changed  # older events say every column
+            self._begin(event, hold_id, {name: new[name] for name in HOLD_COLUMNS})
             self._count(event, None, self.holds[hold_id])
             self._within_limits(event, self.holds[hold_id], data["limits"])
             self._approved(event, self.holds[hold_id], data)
