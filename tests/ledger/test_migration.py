@@ -137,6 +137,17 @@ def test_the_prices_that_version_2_knew_are_held_against_later_ones(path: Path) 
     assert asked(path, "SELECT id, size FROM hold WHERE size <> '' ORDER BY id") == kept
 
 
+def test_every_chain_of_an_older_ledger_goes_on_where_it_ended(path: Path) -> None:
+    others = ["0x" + "77" * 20, "0x" + "a1" * 20]
+    with closing(open_ledger(path)) as ledger:
+        assert dict(asked(path, "SELECT wallet, hash FROM head")) == HEADS
+        for wallet in (*others, *others):
+            ledger.unfreeze("go on")
+            pay(ledger, wish(1, wallet=wallet))
+            ledger.freeze("stop")
+        assert ledger.verify() == []
+
+
 def test_what_version_3_knew_is_found_by_the_shorter_looks_of_version_4(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +155,6 @@ def test_what_version_3_knew_is_found_by_the_shorter_looks_of_version_4(
         as_version(3, patch)
         with closing(open_ledger(path)) as ledger:
             jobs, holds, events = ledger.jobs(), ledger.holds(), ledger.events()
-    as_version(4, monkeypatch)
     with closing(open_ledger(path)) as ledger:
         assert (ledger.jobs(), ledger.holds(), ledger.events()) == (jobs, holds, events)
         assert (ledger.heads(), ledger.verify()) == (HEADS, [])

@@ -24,6 +24,7 @@ from tests.ledger.desk import (
     top_up,
     wish,
 )
+from x402_audio.clock import system_random
 from x402_audio.ledger.book import Payee, Reserve
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
@@ -83,6 +84,9 @@ def tamper(path: Path, *statements: str) -> None:
         "DELETE FROM event WHERE seq = 9",
         "DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)",
         "UPDATE event SET seq = 1000 WHERE seq = (SELECT max(seq) FROM event)",
+        "UPDATE head SET hash = '' WHERE wallet <> ''",
+        "DELETE FROM head WHERE wallet <> ''",
+        "INSERT INTO head VALUES ('0x00', '')",
         "UPDATE hold SET amount = amount - 1 WHERE state = 'settled'",
         "UPDATE hold SET state = 'void' WHERE state = 'settled'",
         "UPDATE hold SET pay_to = '0x00' WHERE state = 'signed'",
@@ -151,6 +155,39 @@ def test_every_wallet_has_a_chain_and_heads_move_with_it(ledger: SqliteLedger) -
     assert after[WALLET] == before[WALLET]
     assert ledger.events(wallet=other)[0].previous_hash == ""
     assert ledger.events(wallet=other)[-1].hash == after[other]
+
+
+def test_chains_that_take_turns_in_several_programs_each_go_on_where_they_ended(
+    path: Path, clock: SteppedClock
+) -> None:
+    programs = [SqliteLedger(path, clock=clock, random=system_random) for _ in range(2)]
+    wallets = [WALLET, "0x" + "77" * 20, "0x" + "77" * 20, WALLET.upper().replace("X", "x"), "0x" + "99" * 20]
+    for turn in range(20):
+        ledger = programs[turn // 3 % 2]
+        pay(ledger, wish(1, wallet=wallets[turn % 5]))
+        if turn % 4 == 0:
+            ledger.freeze("stop")
+            ledger.unfreeze("go on")
+    assert [ledger.verify() for ledger in programs] == [[], []]
+    assert len(programs[0].heads()) == 4
+    for ledger in programs:
+        ledger.close()
+
+
+@pytest.mark.parametrize("looks", range(4))
+def test_a_program_that_opens_the_books_again_follows_what_others_wrote_meanwhile(
+    path: Path, clock: SteppedClock, looks: int
+) -> None:
+    one, other = (SqliteLedger(path, clock=clock, random=system_random) for _ in range(2))
+    one.remember_seller(ORIGIN, "direct")
+    one.close()
+    for number in range(looks):
+        assert len(one.events()) == number + 1
+        other.remember_seller(f"{ORIGIN}/{number}", "direct")
+    one.remember_seller(ORIGIN, "venice")
+    assert (one.verify(), len(one.events())) == ([], looks + 2)
+    one.close()
+    other.close()
 
 
 def test_events_hold_neither_prompts_nor_secrets(path: Path, clock: SteppedClock) -> None:

@@ -53,13 +53,13 @@ def new_nonce_on_retry() -> Patches:
 
 def new_purchase_on_retry() -> Patches:
     """Nothing is adopted: each try has an identity, and so a committed nonce, of its own."""
-    identity = X402Auth._identity
+    asked = X402Auth._asked
 
     def broken(self: X402Auth, request: Any) -> Any:
-        found, digest = identity(self, request)
-        return f"{found} {self._random(4).hex()}", digest
+        found = asked(self, request)
+        return found._replace(identity=f"{found.identity} {self._random(4).hex()}")
 
-    return [(X402Auth, "_identity", broken)]
+    return [(X402Auth, "_asked", broken)]
 
 
 def new_sign_in_while_unknown() -> Patches:

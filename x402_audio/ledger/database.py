@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import apsw
 
@@ -48,7 +48,8 @@ TICK_S: Final = 1e-6
 """Ledger time moves on at least this much with every event, so that order is total."""
 
 _LAST_EVENT: Final = "SELECT seq, at, wallet, hash FROM event ORDER BY seq DESC LIMIT 1"
-_HEAD: Final = "SELECT hash FROM event WHERE wallet = ? ORDER BY seq DESC LIMIT 1"
+_HEAD: Final = "SELECT hash FROM head WHERE wallet = ?"
+_KEEP_HEAD: Final = "INSERT INTO head VALUES (?, ?) ON CONFLICT (wallet) DO UPDATE SET hash = excluded.hash"
 _INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SETTINGS: Final = (
     "synchronous = FULL",
@@ -79,6 +80,18 @@ def wal_is_safe(version: tuple[int, int, int]) -> bool:
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
 
 
+class Tail(NamedTuple):
+    """What the next event follows: the newest one of all."""
+
+    seq: int
+    at: float
+    wallet: str | None
+    hash: str
+
+
+_EMPTY: Final = Tail(0, 0.0, None, "")
+
+
 class View:
     """One consistent state of the tables, to read."""
 
@@ -102,16 +115,20 @@ class View:
 class Transaction(View):
     """One open transaction: statements, the ledger's time in it, and the events it writes."""
 
-    def __init__(self, connection: apsw.Connection, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, connection: apsw.Connection, clock: Clock, random: Random, tail: Tail | None = None
+    ) -> None:
         super().__init__(connection)
         self._random = random
         self.events: list[Row] = []
         """What this transaction appended, in order."""
         self.drops_secrets = False
         """Whether it deleted or replaced a stored secret."""
-        self._seq, latest, wallet, head = self.one(_LAST_EVENT) or (0, 0.0, None, "")
-        self._heads: dict[str, str] = {} if wallet is None else {wallet.lower(): head}
-        self.now = max(_sane(clock.now()), latest + TICK_S)
+        if tail is None:
+            row = self.one(_LAST_EVENT)
+            tail = Tail._make(row) if row else _EMPTY
+        self.tail: Tail = tail
+        self.now = max(_sane(clock.now()), tail.at + TICK_S)
         """Ledger time of everything in this transaction, Unix seconds."""
 
     def is_on(self, connection: apsw.Connection | None) -> bool:
@@ -150,17 +167,23 @@ class Transaction(View):
         **data: object,
     ) -> None:
         """Append one event to the wallet's chain ('' for what concerns all)."""
-        self._seq += 1
-        chain = wallet.lower()
-        previous = self._heads.get(chain)
-        if previous is None:
-            head = self.one(_HEAD, (wallet,))
-            previous = head[0] if head else ""
-        words = (self._seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
-        self._heads[chain] = link(previous, canonical(*words))
-        row = (*words, previous, self._heads[chain])
+        seq, previous = self.tail.seq + 1, self._head_of(wallet)
+        words = (seq, self.now, wallet, subject, from_, to, int(amount), plain(why), write_json(data))
+        head = link(previous, canonical(*words))
+        row = (*words, previous, head)
         self._cursor.execute(_INSERT_EVENT, row)
+        self.tail = Tail(seq, self.now, wallet, head)
         self.events.append(row)
+
+    def _head_of(self, wallet: str) -> str:
+        """The newest hash of a wallet's chain. Kept in a table when another wallet's event comes: else it is the tail's."""
+        known = self.tail.wallet
+        if known == wallet:
+            return self.tail.hash
+        if known is not None:
+            self.run(_KEEP_HEAD, (known, self.tail.hash))
+        row = self.one(_HEAD, (wallet,))
+        return str(row[0]) if row else ""
 
 
 class _Turn:
@@ -264,6 +287,9 @@ class Database:
         self._patience_s: float = BUSY_S
         """How long SQLite waits for the locks of other programs."""
         self._secrets_in_log = False
+        self._tail: Tail | None = None
+        self._tail_version = 0
+        """The newest event after our last commit, and SQLite's number of the file's state then."""
         self._latest = 0.0
         self._listeners: list[Callable[[Event], None]] = []
         refuse_raced_sqlite()
@@ -300,8 +326,11 @@ class Database:
         if self._looks != self._sound or not self._has_log:
             _refuse_half_a_page(connection, self.path, self._page_bytes)
             self._sound = self._looks
-        refuse_other(connection, self.path)
-        return Transaction(connection, self._clock, self._random)
+        # Whoever else writes changes the number: a schema, too.
+        tail = self._tail if connection.data_version() == self._tail_version else None
+        if tail is None:
+            refuse_other(connection, self.path)
+        return Transaction(connection, self._clock, self._random, tail)
 
     def end(self, connection: apsw.Connection, tx: Transaction) -> bool:
         """Commit it, unless that is left to whoever ends what is begun; whether it is committed."""
@@ -356,6 +385,7 @@ class Database:
     def _commit(self, connection: apsw.Connection, tx: Transaction) -> None:
         self._secrets_in_log |= tx.drops_secrets  # before: an interrupt comes as soon as the disk has it
         connection.execute("COMMIT")
+        self._tail_version, self._tail = connection.data_version(), tx.tail
         if self._secrets_in_log:
             self._empty_log(connection)
 
@@ -491,6 +521,7 @@ class Database:
             connection.close(True)
             raise
         self._patience_s = BUSY_S
+        self._tail = None
         self._connection = connection
         return connection
 

@@ -25,6 +25,7 @@ from x402_audio.ledger.rows import (
     HOLD_COLUMNS,
     JOB_COLUMNS,
     SELECT_EVENT,
+    SELECT_HEADS,
     SELECT_HOLD,
     SELECT_JOB,
     event_from,
@@ -66,6 +67,8 @@ _TABLES: Final = {
 _USE: Final = "SELECT purse, scope, period, start, amount FROM use"
 _TRACKED: Final = "SELECT scope FROM tracked"
 _SECRETS: Final = "SELECT hold_id FROM secret"
+_NEWEST_WALLET: Final = "SELECT wallet FROM event ORDER BY seq DESC LIMIT 1"
+_KEPT_HEADS: Final = "SELECT wallet, hash FROM head"
 _INTEGRITY: Final = "PRAGMA integrity_check(1)"
 
 
@@ -355,9 +358,20 @@ def _compare(view: View, replay: Replay) -> Iterator[Finding]:
     for counter in kept.keys() | due.keys():
         if kept.get(counter, 0) != due.get(counter, 0):
             yield Finding("I1", f"use:{'|'.join(map(str, counter))}", "is not the sum of its entries")
+    yield from _compare_heads(view)
     for (hold_id,) in view.all(_SECRETS):
         if replay.holds.get(hold_id, {}).get("state") != "signed":
             yield Finding("secret", f"hold:{hold_id}", "has a stored header though it is not live")
+
+
+def _compare_heads(view: View) -> Iterator[Finding]:
+    """Where each chain goes on: of the newest event's wallet the event itself says it."""
+    ends = {wallet.lower(): end for wallet, end in view.all(SELECT_HEADS)}
+    newest = view.one(_NEWEST_WALLET)
+    kept = {wallet.lower(): end for wallet, end in view.all(_KEPT_HEADS)}
+    for each in (kept.keys() | ends.keys()) - ({newest[0].lower()} if newest else set()):
+        if kept.get(each) != ends.get(each):
+            yield Finding("chain", f"head:{each}", "is not where its events end")
 
 
 def _compare_rows(

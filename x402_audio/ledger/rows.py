@@ -59,6 +59,10 @@ UNDECIDED: Final = (
 """Every hold that is not decided, through the two indexes that hold no others."""
 SELECT_JOB: Final = select(JOB_COLUMNS, "job")
 SELECT_EVENT: Final = select(EVENT_COLUMNS, "event")
+SELECT_HEADS: Final = (
+    "SELECT wallet, hash FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY wallet) ORDER BY wallet"
+)
+"""The newest hash of every chain, from the events themselves."""
 
 
 def hold_from(row: tuple[Any, ...], *, adopted: bool = False) -> Hold:

@@ -299,7 +299,16 @@ DROP INDEX hold_payee;
 job's end write them; no payment does. Who else stands on a provisional pin is undecided, and found as such.
 """
 
-MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS, 3: _DIET, 4: _SHORT_LOOKS}
+_HEADS: Final = """
+CREATE TABLE head (wallet TEXT PRIMARY KEY COLLATE NOCASE, hash TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO head SELECT wallet, hash FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY wallet);
+DROP INDEX event_wallet;
+"""
+"""Where each wallet's chain goes on, written when another wallet's event comes: one wallet's payments write no page for it.
+The row of the newest event's wallet is old.
+"""
+
+MIGRATIONS: Final[Mapping[int, str]] = {2: _OWNERS_CONTROLS, 3: _DIET, 4: _SHORT_LOOKS, 5: _HEADS}
 """The steps after version 1, each a script of whole statements, by the version it leads to."""
 SCHEMA_VERSION: Final = max(MIGRATIONS, default=1)
 """What this program reads and writes; in the file's header as `user_version`."""

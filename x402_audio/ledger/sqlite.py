@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from x402_audio.clock import Clock, Random, SystemClock, system_random
 from x402_audio.ledger.approvals import ApprovalVerbs
@@ -18,12 +18,9 @@ from x402_audio.ledger.database import Database
 from x402_audio.ledger.holds import HoldVerbs
 from x402_audio.ledger.jobs_book import JobVerbs
 from x402_audio.ledger.owner_acts import OwnerActs
-from x402_audio.ledger.rows import SELECT_EVENT, event_from
+from x402_audio.ledger.rows import SELECT_EVENT, SELECT_HEADS, event_from
 
 T = TypeVar("T")
-_HEADS: Final = (
-    "SELECT wallet, hash FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY wallet) ORDER BY wallet"
-)
 
 
 class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
@@ -88,7 +85,7 @@ class SqliteLedger(HoldVerbs, JobVerbs, CreditVerbs, ApprovalVerbs, OwnerActs):
     def heads(self) -> dict[str, str]:
         """See `Ledger.heads`."""
         with self._database.reading() as view:
-            return {row[0]: row[1] for row in view.all(_HEADS)}
+            return {row[0]: row[1] for row in view.all(SELECT_HEADS)}
 
     def backup(self, path: str) -> None:
         """See `Ledger.backup`: the whole ledger, secrets included, into a new file of mode 0600."""

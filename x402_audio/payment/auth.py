@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import httpx
 
@@ -236,8 +236,9 @@ class X402Auth(httpx.Auth):
         if {"br", "zstd"} & set(request.headers.get("accept-encoding", "").replace(" ", "").split(",")):
             # A demand is ours to read, and nothing bounds what a few of those bytes unpack to.
             request.headers["accept-encoding"] = "gzip, deflate"
-        account = self._accounts.get(origin_of(request.url))
-        paid = self._prepaid(request, account) if account is not None else self._direct(request)
+        origin = origin_of(request.url)
+        account = self._accounts.get(origin)
+        paid = self._prepaid(request, account) if account is not None else self._direct(request, origin)
         known = knowing(paid, lambda: self._open_holds(request), then="send the same request again")
         yield from self._as_it_stands(known, request)
 
@@ -251,7 +252,7 @@ class X402Auth(httpx.Auth):
             raise
 
     def _tell_late(self, error: X402AudioError, request: httpx.Request) -> None:
-        identity, digest = self._identity(request)
+        identity, url, digest = self._asked(request)
         moved = error.money_moved
         named = identity.startswith("named:")
         if (hold_id := error.details.get("hold_id")) is not None:
@@ -262,7 +263,7 @@ class X402Auth(httpx.Auth):
             return
         if moved == "no" or (moved == "yes" and not isinstance(error, PaymentRefused)):
             return  # of something else, or it knew that this had moved
-        if (hold.method, hold.resource, hold.body_digest) != (request.method, str(request.url), digest):
+        if (hold.method, hold.resource, hold.body_digest) != (request.method, url, digest):
             return
         error.money_moved = "yes"
         if hold.delivered_at is not None and not named:
@@ -276,14 +277,14 @@ class X402Auth(httpx.Auth):
 
     def _open_holds(self, request: httpx.Request) -> list[Hold]:
         """What this purchase, or a top-up for it, has on its way."""
-        identity, _ = self._identity(request)
+        identity = self._asked(request).identity
         wallet = self._payer.wallet
         opened = self._ledger.open_hold(wallet, identity)
         top_ups = self._ledger.holds(wallet=wallet, kind="topup", states=("signed",))
         return [*top_ups, *([] if opened is None else [opened])]
 
-    def _direct(self, request: httpx.Request) -> Flow[None]:
-        identity, digest = self._identity(request)
+    def _direct(self, request: httpx.Request, origin: str) -> Flow[None]:
+        identity, url, digest = self._asked(request)
         hold, made = None, None
         if digest is not None:
             opened = yield from self._opened(request, identity, digest)
@@ -305,8 +306,8 @@ class X402Auth(httpx.Auth):
                 )
             terms = self._payer.read_demand(response)
             purchase = Purchase(
-                identity=identity, kind="direct", method=request.method, url=str(request.url),
-                origin=origin_of(request.url), body_digest=digest, label=self._label, size=_size_of(request, digest),
+                identity=identity, kind="direct", method=request.method, url=url, origin=origin, body_digest=digest,
+                label=self._label, size=_size_of(request.method, url, digest),
             )  # fmt: skip
             limits = self._stated_limits(request)
             hold, made = yield from self._payer.prepare(terms, self._policy, purchase, limits)
@@ -344,16 +345,17 @@ class X402Auth(httpx.Auth):
         attach(request, dict(secrets))
         return (yield from send(request, stream=True, whole=True))
 
-    def _identity(self, request: httpx.Request) -> tuple[str, str | None]:
-        """The purchase's identity and its body digest, None for a body that cannot be sent twice."""
+    def _asked(self, request: httpx.Request) -> _Asked:
+        url = str(request.url)
         try:
             body = request.content
         except httpx.RequestNotRead:
-            return "", None
+            return _Asked("", url, None)
         digest = hashlib.sha256(body).hexdigest()
         named = self._stated(request).get("purchase")
-        key = named or f"{request.method} {request.url} {digest}"
-        return f"{'named' if named else 'auth'}:{hashlib.sha256(str(key).encode()).hexdigest()}", digest
+        key = named or f"{request.method} {url} {digest}"
+        name = hashlib.sha256(str(key).encode()).hexdigest()
+        return _Asked(f"{'named' if named else 'auth'}:{name}", url, digest)
 
     def _opened(self, request: httpx.Request, identity: str, digest: str) -> Flow[Hold | None]:
         """The purchase's open hold. Raises PaymentUnsettled when its name comes with another request."""
@@ -414,7 +416,7 @@ class X402Auth(httpx.Auth):
 
     def _draw(self, request: httpx.Request, account: Account, entry: Prepaid, path: str) -> Flow[None]:
         """A call that can draw credit: priced, gated, reserved, then sent once under its token."""
-        identity, digest = self._identity(request)
+        identity, url, digest = self._asked(request)
         if digest is None:
             raise PaymentRefused("a streamed request body cannot be sent twice, so it is not paid for")
         price = self._stated_price(request)
@@ -439,7 +441,8 @@ class X402Auth(httpx.Auth):
         held = _Held(account.session, request, ask)
         draw = Draw(
             ask=ask, price=price, identity=identity, kind="credit", floor=seller.floor, model=model, label=self._label,
-            late_charge=seller.charges_late(model), body_digest=digest, size=_size_of(request, digest),
+            late_charge=seller.charges_late(model), body_digest=digest,
+            size=_size_of(request.method, url, digest),
         )  # fmt: skip
         drawn: Drawn = yield from draw_credit(
             self._ledger, held, draw, (*self._limits, *self._stated_limits(request)),
@@ -530,6 +533,14 @@ class X402Auth(httpx.Auth):
             yield from self._ensure(account, entry, price, floor, fresh_s=0.0)
 
 
+class _Asked(NamedTuple):
+    """What a request asks for: the purchase it is, its URL, and its body's digest, None for one that cannot be sent twice."""
+
+    identity: str
+    url: str
+    digest: str | None
+
+
 class _Held(SellerSession):
     """A session that sends the caller's own request object instead of building one."""
 
@@ -590,9 +601,9 @@ def _read_any(answer: Answer) -> Queued | Shortfall | Refused | Unclear:
     return Unclear(f"the seller answered {answer.status}")
 
 
-def _size_of(request: httpx.Request, digest: str) -> str:
+def _size_of(method: str, url: str, digest: str) -> str:
     """What the price of somebody's own request depends on: nobody knows, so only the very same request compares."""
-    return "request " + hashlib.sha256(f"{request.method} {request.url} {digest}".encode()).hexdigest()[:16]
+    return "request " + hashlib.sha256(f"{method} {url} {digest}".encode()).hexdigest()[:16]
 
 
 def _model_of(request: httpx.Request) -> str:
