@@ -48,7 +48,8 @@ def hash_of(event: Event) -> str:
 
 def plain(text: str) -> str:
     """Bounded text that any store and hash can take (lone surrogates replaced)."""
-    return text[:TEXT_CHARS_MAX].encode("utf-8", "replace").decode("utf-8")
+    text = text[:TEXT_CHARS_MAX]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def digest(text: str) -> str:

@@ -532,7 +532,7 @@ class Database:
         log that is only gone is still taken up: nobody else has what it holds, and nobody could read the books without it.
         """
         try:
-            self._looks = check_still(self.path, self._identities)
+            self._looks = check_still(self._identities)
             if self._looks != self._sound and not self._is_ours(connection):
                 raise LedgerError(
                     f"the ledger {self.path} was replaced while this program had it open",
@@ -545,7 +545,7 @@ class Database:
 
     @property
     def _has_log(self) -> bool:
-        return "-wal" in self._identities
+        return len(self._identities) > 1
 
     def _is_ours(self, connection: apsw.Connection) -> bool:
         return not self._has_log or connection.read("main", 0, *_KEEPS_LOG)[1] == _LOGGED

@@ -39,7 +39,7 @@ from x402_audio.ledger.database import Database, Transaction
 from x402_audio.ledger.limits import scopes_of
 from x402_audio.ledger.rows import HOLD_COLUMNS, SELECT_HOLD, UNDECIDED, hold_from, insert_into, update_by_id
 from x402_audio.ledger.trouble import RESTORE
-from x402_audio.money import Usdc
+from x402_audio.money import ZERO, Usdc
 
 AMOUNT_MAX: Final = 10**15
 """A billion USD: more is a mistake, and would not fit the store's integers."""
@@ -115,9 +115,6 @@ _STORE_HEADER: Final = (
 _HEADER: Final = "SELECT bytes FROM secret WHERE hold_id = ?"
 _DROP_HEADER: Final = "DELETE FROM secret WHERE hold_id = ?"
 _ENTRY: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?)"
-_WISHED: Final = tuple(name for name in Reserve._fields if name in HOLD_COLUMNS)
-_wished: Final = attrgetter(*_WISHED)
-_columns: Final = attrgetter(*HOLD_COLUMNS)
 _AT_BIRTH: Final[Mapping[str, object]] = {
     "delivered_at": None, "resolved_at": None, "transaction": "", "charge_id": "", "evidence": "", "refunded": 0,
     "overcharged": 0, "counted_at": None,
@@ -571,14 +568,15 @@ def _insert(
     tx: Transaction, hold_id: str, wish: Reserve, room: spending.Room, approval: Approval | None
 ) -> Hold:
     hold = Hold(
-        **dict(zip(_WISHED, _wished(wish), strict=True)),
-        id=hold_id, state="signed" if wish.leaves else "reserved", sends=int(wish.leaves), created_at=tx.now,
-        sent_at=tx.now if wish.leaves else None, delivered_at=None, resolved_at=None,
-        transaction="", charge_id="", evidence="", refunded=Usdc(0), overcharged=Usdc(0),
+        hold_id, wish.kind, "signed" if wish.leaves else "reserved", wish.wallet, wish.network, wish.asset,
+        wish.environment, wish.origin, wish.pay_to, wish.amount, wish.nonce, wish.valid_after, wish.valid_before,
+        wish.method, wish.resource, wish.body_digest, wish.purchase, wish.envelope, wish.job_id, wish.model, wish.label,
+        sends=int(wish.leaves), created_at=tx.now, sent_at=tx.now if wish.leaves else None, delivered_at=None,
+        resolved_at=None, transaction="", charge_id="", evidence="", refunded=ZERO, overcharged=ZERO,
+        late_charge=wish.late_charge,
     )  # fmt: skip
     lease_until = None if wish.lease_s is None else tx.now + wish.lease_s
-    values = _columns(hold)
-    tx.run(_INSERT, (*values, lease_until, approvals.size_of(wish)))
+    tx.run(_INSERT, (*hold[:-1], lease_until, approvals.size_of(wish)))
     spending.count(tx, wish.kind, room.scopes, None, spending.facts_of(hold))
     concerned = room.checked if room.asks is None else (*room.checked, room.asks)
     tx.event(

@@ -147,6 +147,7 @@ def checked(limit: Limit) -> Limit:
     return limit
 
 
+@lru_cache(maxsize=256)
 def scopes_of(*, origin: str, pay_to: str, model: str, label: str) -> tuple[str, ...]:
     """Every scope a hold with these fields counts in."""
     named = zip(_SCOPES, (origin, pay_to.lower(), model, label), strict=True)

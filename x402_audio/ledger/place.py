@@ -44,11 +44,8 @@ for _ in sys.stdin:
 _tried: set[int] = set()
 
 
-class Identity(NamedTuple):
-    """Which file it is, whatever it is called."""
-
-    device: int
-    inode: int
+Identity = tuple[int, int]
+"""Which file it is, whatever it is called: device and inode."""
 
 
 class Stamp(NamedTuple):
@@ -61,7 +58,7 @@ class Stamp(NamedTuple):
 def identity_of(path: str) -> Identity:
     """The file that lies there now."""
     facts = os.lstat(path)
-    return Identity(facts.st_dev, facts.st_ino)
+    return facts.st_dev, facts.st_ino
 
 
 def check_file(path: str) -> None:
@@ -81,37 +78,36 @@ def check_file(path: str) -> None:
 
 
 def identities_of(path: str, *, wal: bool) -> dict[str, Identity]:
-    """The files of a ledger that is open, by suffix: the file itself, and in WAL mode its log and shared memory."""
-    return {suffix: identity_of(path + suffix) for suffix in ("", *(LOG if wal else ()))}
+    """The files of a ledger that is open, by path: in WAL mode its log and shared memory, and last the file itself."""
+    return {path + suffix: identity_of(path + suffix) for suffix in (*(LOG if wal else ()), "")}
 
 
-def check_still(path: str, identities: Mapping[str, Identity]) -> Stamp:
+def check_still(identities: Mapping[str, Identity]) -> Stamp:
     """The files that were opened still lie there. Raises LedgerError when one was moved, deleted or replaced.
 
     SQLite would go on writing to a log that nobody finds again. Gives how the main file looks from outside.
     """
-    stamp = Stamp(0, 0)
-    for suffix, identity in identities.items():
+    now = None
+    for path, identity in identities.items():
         try:
             # Asked with every transaction: a Path would cost ten times the call.
-            now = os.lstat(path + suffix)
+            now = os.lstat(path)
         except FileNotFoundError:
             raise LedgerError(
-                f"{_named(path, suffix)} is gone; it was moved or deleted while this program had it open",
+                f"{_named(path)} is gone; it was moved or deleted while this program had it open",
                 next_step="put it back, or restore a backup; then start this program again",
             ) from None
-        if now.st_ino != identity.inode or now.st_dev != identity.device:
+        if (now.st_dev, now.st_ino) != identity:
             raise LedgerError(
-                f"{_named(path, suffix)} was replaced while this program had it open",
+                f"{_named(path)} was replaced while this program had it open",
                 next_step="start this program again, then: x402-audio reconcile",
             )
-        if not suffix:
-            stamp = Stamp(now.st_size, now.st_mtime_ns)
-    return stamp
+    assert now is not None
+    return Stamp(now.st_size, now.st_mtime_ns)
 
 
-def _named(path: str, suffix: str) -> str:
-    return f"the log of the ledger, {path}{suffix}," if suffix else f"the ledger {path}"
+def _named(path: str) -> str:
+    return f"the log of the ledger, {path}," if path.endswith(LOG) else f"the ledger {path}"
 
 
 def check_whole(path: str, page_bytes: int) -> None:

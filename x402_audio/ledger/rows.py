@@ -5,12 +5,14 @@ Knows no rule. Every name in a statement is ours; values are always bound."""
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, Final
 
 from x402_audio.ledger.book import Event, Hold, JobRecord
 from x402_audio.money import Usdc
 
-HOLD_COLUMNS: Final = tuple(name for name in Hold._fields if name != "adopted")
+HOLD_COLUMNS: Final = Hold._fields[:-1]
+"""All but `adopted`, which is no column."""
 JOB_COLUMNS: Final = tuple(field.name for field in fields(JobRecord))
 EVENT_COLUMNS: Final = (
     "seq",
@@ -44,6 +46,7 @@ def insert_into(table: str, columns: tuple[str, ...]) -> str:
     return " ".join(("INSERT INTO", table, f"({quoted(columns)}) VALUES ({places})"))
 
 
+@lru_cache(maxsize=256)
 def update_by_id(table: str, columns: tuple[str, ...]) -> str:
     """Set these columns of the row whose id is the last value."""
     return " ".join(
