@@ -86,7 +86,7 @@ def _profile(url: str, ledger: Any, calls: int) -> str:
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    rounds, calls = (5, 20) if quick else (15, 80)
+    rounds, calls = (5, 20) if quick else (30, 40)
     with open_seller() as url, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(_rounds_async(url, MemoryLedger(), rounds, calls))
         memory = _profile(url, MemoryLedger(), calls)

@@ -105,6 +105,21 @@ def test_what_is_never_ended_never_happened(ledger: SqliteLedger, path: Path) ->
     assert holds_seen_elsewhere(path) == 1
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_header_that_was_only_begun_is_in_no_file(ledger: SqliteLedger, path: Path, again: bool) -> None:
+    hold = signed(ledger, wish()) if again else ledger.reserve(wish(), ()).id
+    store = partial(ledger.rewrap, hold, "{}") if again else partial(ledger.depart, hold)
+    with books(path) as other:  # else the log would go with its only user
+        assert other.execute(HOLDS).fetchall() == [(1,)]
+        begun_once = ledger.begin(partial(store, b"a secret header"))
+        assert begun_once[0]
+        del begun_once
+        gc.collect()
+
+        assert [one.name for one in path.parent.iterdir() if b"a secret header" in one.read_bytes()] == []
+    assert ledger.verify() == []
+
+
 def test_what_is_interrupted_after_it_was_begun_never_happened(ledger: SqliteLedger, path: Path) -> None:
     def interrupted() -> None:
         ledger.reserve(wish(), ())
@@ -192,19 +207,25 @@ def test_a_writer_who_waits_for_what_is_begun_gets_his_turn(ledger: SqliteLedger
     assert len(ledger.holds()) == 2
 
 
+@pytest.mark.parametrize("when", ["the pages are written", "the commit comes"])
 def test_a_commit_that_fails_books_nothing_and_says_so(
-    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     class Full:
-        """The disk is full when the commit comes."""
+        """The disk is full just then."""
 
         def __init__(self, connection: apsw.Connection) -> None:
             self._connection = connection
 
         def execute(self, statement: str, *values: Any) -> Any:
-            if statement == "COMMIT":
+            if statement == "COMMIT" and when == "the commit comes":
                 raise apsw.FullError("database or disk is full")
             return self._connection.execute(statement, *values)
+
+        def cache_flush(self) -> None:
+            if when == "the pages are written":
+                raise apsw.FullError("database or disk is full")
+            self._connection.cache_flush()
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._connection, name)

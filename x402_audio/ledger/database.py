@@ -1,8 +1,8 @@
 """The SQLite file itself: made safely, opened only if sound, written in short exclusive transactions.
 
 Knows nothing of money; it knows files, locks, ledger time and the event chain. One connection per process under a
-lock; a fork closes it first, because SQLite must not be carried over one. A transaction may be begun in one thread and
-committed, which waits for the disk, in another (`begin`). The file keeps a write-ahead log, so a commit is one sync of
+lock; a fork closes it first, because SQLite must not be carried over one. A transaction may be begun in one thread, its
+pages written, and committed, which waits for the disk, in another (`begin`). The file keeps a write-ahead log, so a commit is one sync of
 `-wal`; the main file takes it up later (a checkpoint), and when the last program closes it.
 """
 
@@ -122,8 +122,8 @@ class Transaction(View):
         self._random = random
         self.events: list[Row] = []
         """What this transaction appended, in order."""
-        self.drops_secrets = False
-        """Whether it deleted or replaced a stored secret."""
+        self.puts_secrets = self.drops_secrets = False
+        """Whether it stored a secret; and whether it deleted or replaced one."""
         if tail is None:
             row = self.one(_LAST_EVENT)
             tail = Tail._make(row) if row else _EMPTY
@@ -144,6 +144,7 @@ class Transaction(View):
     def _run_on_secrets(self, statement: str, values: Sequence[Any]) -> int:
         """Execute, and notice stored secrets that went; one that is put in adds a row or replaces another."""
         puts_in = statement.startswith("INSERT")
+        self.puts_secrets |= puts_in
         before = self.one(_COUNT_SECRETS) if puts_in else None
         self._cursor.execute(statement, values)
         touched = self._connection.changes()
@@ -335,6 +336,8 @@ class Database:
     def end(self, connection: apsw.Connection, tx: Transaction) -> bool:
         """Commit it, unless that is left to whoever ends what is begun; whether it is committed."""
         if self._begins_in == threading.get_ident():
+            if self._has_log and not tx.puts_secrets:  # what is given up leaves its bytes in the log
+                connection.cache_flush()  # here these pages are at hand; only the disk is left to wait for
             self._begun = tx
             return False
         self._commit(connection, tx)
