@@ -174,6 +174,37 @@ def test_nobody_begins_while_another_program_writes_and_nothing_waits(
     assert pay(ledger, wish())
 
 
+@pytest.mark.parametrize("begins", [True, False])
+def test_how_long_others_are_waited_for_is_right_again_after_an_interrupt(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, begins: bool
+) -> None:
+    waits: list[int] = []
+
+    class Interrupted:
+        """The first change of it is done and then interrupted."""
+
+        def set_busy_timeout(self, milliseconds: int) -> None:
+            connection.set_busy_timeout(milliseconds)
+            waits.append(milliseconds)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+    def write(begun_: bool) -> None:
+        booked = partial(ledger.reserve, wish(), ())
+        ledger.begin(booked)[1]() if begun_ else booked()
+
+    write(not begins)
+    connection: Any = ledger._database._connection
+    monkeypatch.setattr(ledger._database, "_connection", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        write(begins)
+    write(not begins)
+    assert waits[-1] == (30_000 if begins else 0)
+
+
 def test_a_closed_ledger_is_not_opened_by_who_must_not_wait(ledger: SqliteLedger) -> None:
     ledger.close()
     with pytest.raises(LedgerBusy):

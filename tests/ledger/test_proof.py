@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -26,6 +28,8 @@ from tests.ledger.desk import (
 )
 from x402_audio.clock import system_random
 from x402_audio.ledger.book import Payee, Reserve
+from x402_audio.ledger.chain_of_events import canonical, digest, link
+from x402_audio.ledger.rows import SELECT_EVENT
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
 
@@ -90,6 +94,7 @@ def tamper(path: Path, *statements: str) -> None:
         "UPDATE hold SET amount = amount - 1 WHERE state = 'settled'",
         "UPDATE hold SET state = 'void' WHERE state = 'settled'",
         "UPDATE hold SET pay_to = '0x00' WHERE state = 'signed'",
+        "UPDATE hold SET envelope = '{}' WHERE state = 'signed'",
         "UPDATE hold SET counted_at = counted_at - 90000 WHERE state = 'settled'",
         "UPDATE hold SET refunded = 7 WHERE state = 'settled' AND refunded = 0",
         "DELETE FROM entry WHERE kind = 'overcharge'",
@@ -123,6 +128,57 @@ def test_any_row_changed_from_outside_is_found(path: Path, clock: SteppedClock, 
     found = ledger.verify()
     assert found
     assert all("\n" not in one.text for one in found)
+
+
+def test_an_envelope_replaced_by_its_own_digest_is_found(path: Path, clock: SteppedClock) -> None:
+    envelope = '{"version":2}'
+    with closing(SqliteLedger(path, clock=clock, random=counted_random())) as ledger:
+        hold = ledger.reserve(wish(envelope=envelope), ())
+        assert ledger.verify() == []
+        with books(path) as other:
+            other.execute("UPDATE hold SET envelope = ?", (digest(envelope),))
+        assert [one.subject for one in ledger.verify()] == [f"hold:{hold.id}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"late_charge":false', '"late_charge":false,"counted_at":5.0'), ('"model":"",', "")],
+)
+def test_a_first_event_that_says_more_or_less_is_found_though_its_chain_was_made_anew(
+    path: Path, clock: SteppedClock, before: str, after: str
+) -> None:
+    with closing(SqliteLedger(path, clock=clock, random=counted_random())) as ledger:
+        ledger.presume(signed(ledger, wish()), why="no witness")
+        with books(path) as other:
+            other.execute("DROP TRIGGER event_never_changes")
+            head = ""
+            rows: list[Any] = other.execute(f"{SELECT_EVENT} WHERE wallet <> '' ORDER BY seq").fetchall()
+            for row in rows:
+                words: Any = row[:8]
+                data = row[8] if row[4] else row[8].replace(before, after)
+                assert row[4] or data != row[8]
+                previous, head = head, link(head, canonical(*words, data))
+                values = (data, previous, head, row[0])
+                other.execute("UPDATE event SET data = ?, previous_hash = ?, hash = ? WHERE seq = ?", values)
+        assert {one.invariant for one in ledger.verify()} & {"I6", "events"}
+
+
+def test_a_clock_with_numbers_of_its_own_kind_leaves_the_proof_as_it_is(path: Path) -> None:
+    class Odd(float):
+        def __repr__(self) -> str:
+            return f"Odd({float(self)})"
+
+    with closing(SqliteLedger(path, clock=SteppedClock(Odd(NOON)), random=counted_random())) as ledger:
+        pay(ledger, wish())
+        assert ledger.verify() == []
+
+
+def test_an_answer_taken_back_after_its_payment_was_void_leaves_the_proof_clean(ledger: SqliteLedger) -> None:
+    hold = signed(ledger, wish())
+    ledger.deliver(hold, "answered")
+    ledger.void(hold, evidence="never used")
+    assert ledger.take_back(hold, "its asker was gone").state == "void"
+    assert ledger.verify() == []
 
 
 def test_a_damaged_page_is_found(path: Path, clock: SteppedClock) -> None:

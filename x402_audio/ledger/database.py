@@ -388,7 +388,7 @@ class Database:
     def _commit(self, connection: apsw.Connection, tx: Transaction) -> None:
         self._secrets_in_log |= tx.drops_secrets  # before: an interrupt comes as soon as the disk has it
         connection.execute("COMMIT")
-        self._tail_version, self._tail = connection.data_version(), tx.tail
+        self._tail, self._tail_version = tx.tail, connection.data_version()
         if self._secrets_in_log:
             self._empty_log(connection)
 
@@ -509,6 +509,7 @@ class Database:
 
     def _wait_for_others(self, connection: apsw.Connection, seconds: float) -> None:
         if self._patience_s != seconds:
+            self._patience_s = -1.0  # an interrupt may come between the two, and the next one sets it anew
             connection.set_busy_timeout(int(seconds * 1000))
             self._patience_s = seconds
 
@@ -713,7 +714,7 @@ def _sane(now: float) -> float:
         raise LedgerError(
             f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)"
         )
-    return now + 0.0  # a clock may tell whole seconds; the books keep one kind of number
+    return float(now)  # a clock may tell whole seconds, or a float of its own kind; the books keep one
 
 
 def _before_fork() -> None:

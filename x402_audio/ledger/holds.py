@@ -126,6 +126,7 @@ _SAID: Final = (
     "resource", "body_digest", "purchase", "job_id", "model", "label", "late_charge",
 )  # fmt: skip
 """What the first event of a hold says in words; the rest follows (`born`)."""
+SAID_AT_BIRTH: Final = frozenset({*_SAID, ENVELOPE})
 _said: Final = attrgetter(*_SAID)
 _changing: Final = attrgetter(*CHANGING)
 _SAME: Final = (
@@ -239,7 +240,7 @@ class HoldVerbs:
         """See `Ledger.take_back`. A top-up is served by its credit: it is no answer's."""
         with self._database.transaction() as tx:
             before = hold_in(tx, hold_id)
-            if before.delivered_at is None or before.kind == "topup":
+            if before.delivered_at is None or before.kind == "topup" or before.state == "void":
                 return before
             return _change(tx, before, before.but(delivered_at=None), why=why)
 
