@@ -154,11 +154,12 @@ def test_a_first_event_that_says_more_or_less_is_found_though_its_chain_was_made
             head = ""
             rows: list[Any] = other.execute(f"{SELECT_EVENT} WHERE wallet <> '' ORDER BY seq").fetchall()
             for row in rows:
-                words: Any = row[:8]
-                data = row[8] if row[4] else row[8].replace(before, after)
-                assert row[4] or data != row[8]
-                previous, head = head, link(head, canonical(*words, data))
-                values = (data, previous, head, row[0])
+                seq, at, wallet, subject, from_, to, amount, why, said = row[:9]
+                data = said if from_ else said.replace(before, after)
+                assert from_ or data != said
+                text = canonical(seq, at, wallet, subject, from_, to, amount, why, data)
+                previous, head = head, link(head, text)
+                values = (data, previous, head, seq)
                 other.execute("UPDATE event SET data = ?, previous_hash = ?, hash = ? WHERE seq = ?", values)
         assert {one.invariant for one in ledger.verify()} & {"I6", "events"}
 
