@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import httpx
@@ -17,7 +19,7 @@ import httpx
 from benchmarks import peers
 from benchmarks.ledger import bare
 from benchmarks.measure import Row, beside, burst, burst_async, row, shares
-from benchmarks.memory_ledger import MemoryLedger
+from benchmarks.memory_ledger import MemoryLedger, WaitingLedger
 from benchmarks.seller import PATH, open_seller
 from x402_audio.ledger.limits import DEFAULTS
 from x402_audio.ledger.sqlite import SqliteLedger
@@ -78,6 +80,12 @@ def _rounds(url: str, ledger: Any, rounds: int, calls: int) -> list[Mapping[str,
         return [{"floor": burst(floor, calls), "ours": burst(ours, calls)} for _ in range(rounds)]
 
 
+def _seconds(act: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    act()
+    return time.perf_counter() - begin
+
+
 def _profile(url: str, ledger: Any, calls: int) -> str:
     """On the plain client, whose whole work is done in the thread that asks."""
     with httpx.Client(auth=auth_on(ledger), trust_env=False) as paying:
@@ -86,7 +94,7 @@ def _profile(url: str, ledger: Any, calls: int) -> str:
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
-    rounds, calls = (5, 20) if quick else (30, 40)
+    rounds, calls = (5, 20) if quick else (30, 80)
     with open_seller() as url, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(_rounds_async(url, MemoryLedger(), rounds, calls))
         memory = _profile(url, MemoryLedger(), calls)
@@ -118,6 +126,12 @@ def rows(*, quick: bool) -> Iterator[Row]:
         yield row(
             "paid-call sqlite floor", least, floor_name=FLOOR,
             remark="Two bare posts and two bare durable commits: what no buyer with durable books can do without.",
+        )  # fmt: skip
+        seconds = median(_seconds(commits) for _ in range(calls)) / 2
+        found = asyncio.run(_rounds_async(url, WaitingLedger(seconds), rounds, calls))
+        yield row(
+            "paid-call sqlite waits", found, floor_name=FLOOR,
+            remark=f"Memory books that wait twice in a thread, as long as this disk takes for a commit ({seconds * 1e3:.2f} ms), and write nothing.",
         )  # fmt: skip
         found = _rounds(url, MemoryLedger(), rounds, calls)
         yield row("paid-call sync", found, goal=1.4, floor_name=FLOOR, profile=memory)
