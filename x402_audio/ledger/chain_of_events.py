@@ -20,7 +20,7 @@ def canonical(
 ) -> str:
     """The text that is hashed: a JSON array in column order, as `write_json` spells it."""
     texts = ",".join(map(write_text, (wallet, subject, from_, to)))
-    return f"[{seq},{at!r},{texts},{int(amount)},{write_text(why)},{write_text(data)}]"
+    return f"[{seq},{float.__repr__(at)},{texts},{int(amount)},{write_text(why)},{write_text(data)}]"
 
 
 def link(previous_hash: str, text: str) -> str:

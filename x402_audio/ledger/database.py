@@ -714,7 +714,7 @@ def _sane(now: float) -> float:
         raise LedgerError(
             f"the clock says {now}, which is no time", next_step="set this machine's clock (NTP)"
         )
-    return float(now)  # a clock may tell whole seconds, or a float of its own kind; the books keep one
+    return now + 0.0  # a clock may tell whole seconds; the books keep one kind of number
 
 
 def _before_fork() -> None:
