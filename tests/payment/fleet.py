@@ -1,8 +1,8 @@
 """One of eight programs that spend from one ledger until it says stop; started by test_eight_processes.py.
 
-Arguments: API base, ledger, key (a test's own), what its clock is ahead of the machine's in seconds, its number, and
-the take it begins with. Waits for a line, and prints each delivered take, so that a successor can go on where it was
-killed.
+Arguments: API base, ledger, key (a test's own), its number, and the take it begins with. Waits for a line that says
+how many seconds its clock is ahead of the machine's and how many takes it makes before it waits for the next such
+line; prints each delivered take, so that a successor can go on where it was killed.
 """
 
 from __future__ import annotations
@@ -54,9 +54,16 @@ def body_of(label: str, number: int, take: int) -> dict[str, object]:
     return {**BODIES[label], "prompt": f"take {take} of program {number}, {label}"}
 
 
-def buy_until_full(
-    api_url: str, ledger_path: str, key: str, clock: ShiftedClock, number: int, take: int
-) -> None:
+def told(clock: ShiftedClock) -> int:
+    """Move the clock as the next line says; the takes to make before another line is waited for."""
+    ahead, takes = sys.stdin.readline().split()
+    clock.ahead = float(ahead)
+    return int(takes)
+
+
+def buy_until_full(api_url: str, ledger_path: str, key: str, number: int, take: int) -> None:
+    clock = ShiftedClock(0)
+    pause = take + told(clock)
     ledger = SqliteLedger(ledger_path, clock=clock, random=system_random)
     signer = LocalSigner.from_hex(key)
     auths = {
@@ -65,6 +72,8 @@ def buy_until_full(
     }
     with httpx.Client(trust_env=False, timeout=30) as http:
         while auths:
+            if take == pause:
+                pause += told(clock)
             for label, auth in list(auths.items()):
                 try:
                     body = body_of(label, number, take)
@@ -77,8 +86,7 @@ def buy_until_full(
 
 
 if __name__ == "__main__":
-    _, api, books, secret_key, ahead, own_number, first_take = sys.argv
+    _, api, books, secret_key, own_number, first_take = sys.argv
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    sys.stdin.readline()
-    buy_until_full(api, books, secret_key, ShiftedClock(float(ahead)), int(own_number), int(first_take))
+    buy_until_full(api, books, secret_key, int(own_number), int(first_take))
