@@ -5,10 +5,9 @@ Knows only the verbs of a direct payment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
-from time import sleep, time
-from typing import Any
+from time import time
 
 from x402_audio.ledger.book import Hold, Limit, PayeeRule, Reserve
 from x402_audio.money import Usdc
@@ -98,24 +97,3 @@ class MemoryLedger:
         hold = self._holds.pop(hold_id)
         self._open.pop((hold.wallet, hold.purchase))
         return hold.but(delivered_at=time())
-
-
-class WaitingLedger(MemoryLedger):
-    """As `MemoryLedger`, but what a durable ledger commits takes a thread as many seconds as a disk: waiting, no work."""
-
-    in_memory = False
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    def begin(self, verb: Callable[[], Any]) -> tuple[bool, Callable[[], Any]]:
-        made, result = len(self._holds), verb()
-
-        def end() -> Any:
-            if is_booked:
-                sleep(self._seconds)
-            return result
-
-        is_booked = len(self._holds) != made
-        return is_booked, end

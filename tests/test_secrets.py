@@ -6,7 +6,6 @@ door), in what a program prints, logs, warns of, raises (with the locals of ever
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import logging
@@ -26,6 +25,7 @@ import httpx
 import pytest
 
 from tests.books import asked
+from tests.company import run_beside_another
 from tests.payment.till import MUSIC, TOP_UP_LIMITS, Buyer, Porter, Till, WaitingClock, WaitingLoop
 from x402_audio.client import AudioClient
 from x402_audio.clock import system_random
@@ -351,7 +351,7 @@ def test_a_payment_stuck_in_the_transport_shows_in_no_frame(open_till: Open) -> 
         async with httpx.AsyncClient(auth=till.auth, transport=awaited) as http:
             return await http.post(till.url(QUEUE), json=MUSIC)
 
-    shown = refused((lambda: asyncio.run(buy_awaited())) if till.buyer.awaited else buy)
+    shown = refused((lambda: run_beside_another(buy_awaited())) if till.buyer.awaited else buy)
     assert "WriteTimeout" in shown and "_send_request_headers" in shown
     [hold] = till.ledger.holds()
     stored = till.ledger.header_of(hold.id)
@@ -385,7 +385,7 @@ def test_a_stored_header_is_no_local_of_the_drivers(open_till: Open) -> None:
         async with httpx.AsyncClient(auth=till.auth, transport=transport) as http:
             return await http.post(till.url(QUEUE), json=MUSIC)
 
-    shown = refused((lambda: asyncio.run(buy_awaited())) if till.buyer.awaited else buy)
+    shown = refused((lambda: run_beside_another(buy_awaited())) if till.buyer.awaited else buy)
     assert "an odd failure" in shown
     assert not sieve.found(shown)
 
@@ -414,7 +414,7 @@ def test_a_flows_payment_stuck_in_the_transport_shows_in_no_frame(open_till: Ope
         async with httpx.AsyncClient(transport=awaited) as http:
             return await run_async(flow(), http)
 
-    shown = refused((lambda: asyncio.run(buy_awaited())) if till.buyer.awaited else buy)
+    shown = refused((lambda: run_beside_another(buy_awaited())) if till.buyer.awaited else buy)
     assert "PaymentUnsettled" in shown and "WriteTimeout" in shown
     [hold] = till.ledger.holds()
     stored = till.ledger.header_of(hold.id)

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from x402_audio.threads import THREADS_MAX, in_thread
+from x402_audio.threads import LOOKED_AGAIN_S, THREADS_MAX, in_thread, is_alone
 
 
 def ready() -> int:
@@ -123,3 +123,55 @@ os.waitpid(child, 0)
     )
 
     assert ended.stdout == "parent\nchild\n"
+
+
+def test_a_task_is_alone_while_no_other_of_its_loop_is_unfinished() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> list[bool]:
+        found, ended = [is_alone()], asyncio.ensure_future(asyncio.sleep(0))
+        await ended
+        found.append(is_alone())
+        other = asyncio.ensure_future(forever())
+        found.append(is_alone())
+        other.cancel()
+        return found
+
+    assert asyncio.run(main()) == [True, True, False]
+
+
+def test_a_loop_in_another_thread_is_no_company() -> None:
+    gate = threading.Event()
+
+    async def elsewhere() -> None:
+        here.set()
+        assert await in_thread(lambda: gate.wait(30))
+
+    async def main() -> bool:
+        return is_alone()
+
+    here, thread = threading.Event(), threading.Thread(target=lambda: asyncio.run(elsewhere()))
+    thread.start()
+    assert here.wait(30)
+    assert asyncio.run(main())
+    gate.set()
+    thread.join(30)
+
+
+def test_others_are_looked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tasks are not counted with every call; who is left alone is found so at the next look."""
+
+    async def main() -> list[bool]:
+        loop, now = asyncio.get_running_loop(), [100.0]
+        monkeypatch.setattr(loop, "time", lambda: now[0])
+        other = asyncio.ensure_future(asyncio.Event().wait())
+        found = [is_alone()]
+        other.cancel()
+        await asyncio.wait([other])
+        for passed in (LOOKED_AGAIN_S * 0.99, LOOKED_AGAIN_S * 0.02):
+            now[0] += passed
+            found.append(is_alone())
+        return found
+
+    assert asyncio.run(main()) == [False, False, True]

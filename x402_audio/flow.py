@@ -1,7 +1,7 @@
 """Flows: a generator asks for steps and never does I/O itself; two short drivers do it, sync and async.
 
 A flow may ask to `Send` a request, read a `Chunk` of a streamed answer, `Close` it, `Call` a blocking function
-(ledger, signer, disk, chain; async runs it in a thread) or `Sleep`. Transport failures are thrown into the flow.
+(ledger, signer, disk, chain; async runs it in a thread, or see `begun`) or `Sleep`. Transport failures are thrown into the flow.
 No flow yields inside `finally`: a cancelled flow must be honest without another step.
 Knows nothing of money; only here and in `payment/auth.py` is a request really handed to a transport.
 """
@@ -255,9 +255,14 @@ def _tell_head_came(response: httpx.Response) -> None:
 
 
 async def begun(function: Callable[[], T], begin: Begin) -> T:
-    """Do at once what waits for nobody, and only the rest in a thread: the other processor knows nothing of this work yet."""
-    from x402_audio.threads import in_own_thread
+    """Do at once what waits for nobody, and only the rest in a thread: the other processor knows nothing of this work yet.
 
+    Who is alone on its loop holds up nobody by waiting, and does all of it where it stands.
+    """
+    from x402_audio.threads import in_own_thread, is_alone
+
+    if is_alone():
+        return function()
     try:
         is_left, end = begin(function)
     except LedgerBusy:

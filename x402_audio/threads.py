@@ -15,11 +15,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
 THREADS_MAX: Final = 32
 """More calls than this wait for each other."""
+LOOKED_AGAIN_S: Final = 1.0
+_crowded: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, float]] = WeakKeyDictionary()
+"""Until when, by its own time, a loop is taken to have other tasks."""
 
 
 class _Waiter(asyncio.Future[T]):
@@ -93,6 +97,18 @@ _enders: Final = Crew()
 for _each in (_crew, _enders):
     atexit.register(_each.finish)
     os.register_at_fork(after_in_child=_each.start_anew)
+
+
+def is_alone() -> bool:
+    """Whether the task that asks is the only one on its loop. Once it is not, the others are looked for again after a second."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    if now < _crowded.get(loop, 0.0):
+        return False
+    if asyncio.all_tasks(loop) == {asyncio.current_task(loop)}:
+        return True
+    _crowded[loop] = now + LOOKED_AGAIN_S  # to count thousands with every call would cost more than the call
+    return False
 
 
 async def in_thread(function: Callable[[], T], crew: Crew = _crew) -> T:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.company import run_beside_another
 from tests.jobs.stage import MODEL, PROMPT, QUOTE, SECONDS, settings_for, usd
 from x402_audio.client import AsyncAudioClient, AudioClient
 from x402_audio.errors import InsufficientBalance
@@ -70,7 +71,7 @@ def test_the_awaited_walk_pays_once_and_its_repeat_nothing(tmp_path: Path, mode:
 
     (tmp_path / "books").mkdir(mode=0o700)
     with SandboxServer(_seller(mode=mode)) as server:
-        asyncio.run(walk(server))
+        run_beside_another(walk(server))
     assert len(server.seller.payments) == 1
     assert len(server.seller.jobs) == 1
 
@@ -89,7 +90,7 @@ def test_tasks_that_ask_for_one_job_share_it_and_those_of_others_share_the_top_u
 
     (tmp_path / "books").mkdir(mode=0o700)
     with SandboxServer(_seller()) as server:
-        asyncio.run(walk(server))
+        run_beside_another(walk(server))
     assert [payment.value for payment in server.seller.payments.values()] == [usd("5")]
     assert len(server.seller.jobs) == 2
 
@@ -101,7 +102,7 @@ def test_a_lost_answer_is_one_payment_awaited_too(tmp_path: Path) -> None:
 
     (tmp_path / "books").mkdir(mode=0o700)
     with SandboxServer(_seller(FaultRule("drop_after", "/x402/top-up", nth=2))) as server:
-        asyncio.run(walk(server))
+        run_beside_another(walk(server))
     assert len(server.seller.payments) == 1
 
 
@@ -133,7 +134,7 @@ def test_a_cancelled_task_leaves_the_job_to_be_resumed(
             return open_job(*order, **more)
 
         monkeypatch.setattr(server.seller, "open_job", opening)
-        asyncio.run(walk(server))
+        run_beside_another(walk(server))
         assert len(server.seller.jobs) == 1
         assert int(server.seller.account(next(iter(server.seller._accounts))).credit) == usd("5") - QUOTE
 
@@ -147,5 +148,5 @@ def test_what_is_missing_is_said_awaited_too(tmp_path: Path) -> None:
 
     (tmp_path / "books").mkdir(mode=0o700)
     with SandboxServer(_seller()) as server:
-        asyncio.run(walk(server))
+        run_beside_another(walk(server))
     assert server.seller.payments == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import apsw
 import pytest
 
 from tests.books import asked, books
+from tests.company import run_beside_another
 from tests.ledger.desk import DOLLAR, NOON, SteppedClock, counted_random, limit, pay, signed, wish
 from x402_audio import threads
 from x402_audio.errors import ApprovalWanted, BudgetExceeded, Frozen, LedgerBusy, LedgerError
 from x402_audio.flow import begun
 from x402_audio.ledger import database
-from x402_audio.ledger.book import Event
+from x402_audio.ledger.book import Event, Hold
 from x402_audio.ledger.sqlite import SqliteLedger
 
 HOLDS = "SELECT count(*) FROM hold"
@@ -281,10 +283,30 @@ def test_what_is_begun_is_committed_where_the_system_gives_no_thread(
     monkeypatch.setattr(threads, "_enders", threads.Crew())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        hold = asyncio.run(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
+        hold = run_beside_another(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
 
     assert holds_seen_elsewhere(path) == 1
-    assert asyncio.run(begun(partial(ledger.depart, hold.id, b"header"), ledger.begin)).state == "signed"
+    assert (
+        run_beside_another(begun(partial(ledger.depart, hold.id, b"header"), ledger.begin)).state == "signed"
+    )
+
+
+@pytest.mark.parametrize(("run", "where"), [(asyncio.run, "here"), (run_beside_another, "in a thread")])
+def test_only_who_is_alone_on_its_loop_waits_there_for_the_disk(
+    ledger: SqliteLedger, run: Callable[..., Hold], where: str
+) -> None:
+    committed: list[int] = []
+    ledger.listen(lambda event: committed.append(threading.get_ident()))
+    hold = run(begun(partial(ledger.reserve, wish(), ()), ledger.begin))
+
+    assert ledger.hold(hold.id).state == "reserved"
+    assert {"here" if thread == threading.get_ident() else "in a thread" for thread in committed} == {where}
+
+
+def test_who_is_alone_on_its_loop_gets_an_error_as_it_is(ledger: SqliteLedger) -> None:
+    with pytest.raises(BudgetExceeded):
+        asyncio.run(begun(partial(ledger.reserve, wish(200), (limit("jobs", "day", 100),)), ledger.begin))
+    assert asyncio.run(begun(partial(ledger.reserve, wish(), ()), ledger.begin)).state == "reserved"
 
 
 def test_forty_tasks_of_one_loop_spend_a_limit_exactly(ledger: SqliteLedger) -> None:

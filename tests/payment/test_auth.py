@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.company import run_beside_another
 from tests.payment.till import KEY, MUSIC, PRICE, WALLET, Buyer, Till, WaitingClock, body_of
 from x402_audio.errors import (
     AboveMaximum,
@@ -149,7 +150,7 @@ def test_a_short_paid_answer_is_still_a_stream_to_who_reads_it_so(open_till: Ope
             assert not answer.is_stream_consumed
             return b"".join([part async for part in answer.aiter_raw(16)])
 
-    body = asyncio.run(awaited()) if till.buyer.awaited else plain()
+    body = run_beside_another(awaited()) if till.buyer.awaited else plain()
     assert json.loads(body)["queue_id"] == till.jobs[0]["queue_id"]
     [hold] = till.ledger.holds()
     assert hold.delivered_at is not None
@@ -193,7 +194,7 @@ def test_who_leaves_a_paid_stream_early_has_what_was_bought(open_till: OpenTill)
             await anext(answer.aiter_raw())
 
     for _ in range(2):
-        asyncio.run(awaited()) if till.buyer.awaited else plain()
+        run_beside_another(awaited()) if till.buyer.awaited else plain()
     assert len(till.payments) == len(till.nonces) == 2
 
 
@@ -517,7 +518,7 @@ def test_the_refusal_of_a_payment_is_not_read_to_any_length(open_till: OpenTill)
             await http.post(till.url(QUEUE), json=MUSIC)
 
     with pytest.raises(PaymentUnsettled):
-        asyncio.run(awaited()) if till.buyer.awaited else plain()
+        run_beside_another(awaited()) if till.buyer.awaited else plain()
     assert [flood.taken for flood in floods] == [5] * 4
     assert len(till.nonces) == 1
 
@@ -579,7 +580,7 @@ def test_every_request_goes_through_the_users_own_transport(open_till: OpenTill)
             return await http.post(till.url(QUEUE), json=MUSIC)
 
     if till.buyer.awaited:
-        answer = asyncio.run(awaited())
+        answer = run_beside_another(awaited())
     else:
         with httpx.Client(auth=till.auth, transport=transport) as http:
             answer = http.post(till.url(QUEUE), json=MUSIC)
@@ -612,7 +613,7 @@ def test_the_first_chunk_is_the_callers_before_the_last_may_be_sent(open_till: O
             till.seller.release_stream.set()
             return first, held, b"".join([chunk async for chunk in chunks])
 
-    first, held, rest = asyncio.run(awaited()) if till.buyer.awaited else plain()
+    first, held, rest = run_beside_another(awaited()) if till.buyer.awaited else plain()
     assert held and first.startswith(b"chunk 1 of 3\n")
     assert (first + rest).endswith(b"chunk 3 of 3\n")
     assert len(till.payments) == 1
@@ -646,7 +647,7 @@ def test_of_ten_payments_at_once_exactly_the_two_that_fit_are_made(
             return await asyncio.gather(*(one_awaited(body) for body in bodies))
 
     if till.buyer.awaited:
-        ended = asyncio.run(awaited())
+        ended = run_beside_another(awaited())
     else:
         with ThreadPoolExecutor(10) as pool:
             ended = list(pool.map(one, bodies))
@@ -681,7 +682,7 @@ def test_eight_askers_of_one_named_purchase_make_one_payment_and_none_is_told_th
             return await asyncio.gather(*(one_awaited() for _ in range(8)))
 
     if till.buyer.awaited:
-        ends = asyncio.run(awaited())
+        ends = run_beside_another(awaited())
     else:
         with ThreadPoolExecutor(8) as pool:
             ends = list(pool.map(one, range(8)))

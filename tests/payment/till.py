@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.company import run_beside_another
 from x402_audio.ledger.book import Limit
 from x402_audio.ledger.sqlite import SqliteLedger
 from x402_audio.money import Usdc
@@ -132,7 +133,7 @@ class Buyer:
         self, auth: httpx.Auth, method: str, url: str, *, follow: bool = False, **more: Any
     ) -> httpx.Response:
         if self.awaited:
-            return asyncio.run(self._send(auth, method, url, follow, more))
+            return run_beside_another(self._send(auth, method, url, follow, more))
         with httpx.Client(auth=auth, trust_env=False, follow_redirects=follow) as http:
             return http.request(method, url, **more)
 
