@@ -257,18 +257,21 @@ def _tell_head_came(response: httpx.Response) -> None:
 async def begun(function: Callable[[], T], begin: Begin) -> T:
     """Do at once what waits for nobody, and only the rest in a thread: the other processor knows nothing of this work yet.
 
-    Who is alone on its loop holds up nobody by waiting, and does all of it where it stands.
+    Who is alone on its loop waits for the disk itself, and then feels what came meanwhile, as after waiting for a thread.
     """
-    from x402_audio.threads import in_own_thread, is_alone
+    from x402_audio.threads import in_own_thread, is_alone, let_others_in
 
-    if is_alone():
-        return function()
     try:
         is_left, end = begin(function)
     except LedgerBusy:
         return await in_thread(function)
-    result: T = await in_own_thread(end) if is_left else end()
-    return result
+    if is_left and not is_alone():
+        result: T = await in_own_thread(end)
+        return result
+    done: T = end()
+    if is_left:
+        await let_others_in()
+    return done
 
 
 def in_thread(function: Callable[[], T]) -> Coroutine[Any, Any, T]:

@@ -111,6 +111,15 @@ def is_alone() -> bool:
     return False
 
 
+async def let_others_in() -> None:
+    """Let in what came while the loop stood still: a cancel is felt here, not when the answer is handed over already.
+
+    After what was asked for from outside come the deadlines that passed, so this takes two turns of the loop.
+    """
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
 async def in_thread(function: Callable[[], T], crew: Crew = _crew) -> T:
     """Run a blocking call in a thread and wait for its end, cancelled or not."""
     waiter: _Waiter[T] = _Waiter(loop=asyncio.get_running_loop())

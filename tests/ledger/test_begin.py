@@ -301,6 +301,59 @@ def test_only_who_is_alone_on_its_loop_waits_there_for_the_disk(
 
     assert ledger.hold(hold.id).state == "reserved"
     assert {"here" if thread == threading.get_ident() else "in a thread" for thread in committed} == {where}
+    assert len(committed) == len(ledger.events())
+
+
+def cancelled(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], how: str) -> None:
+    """As an interrupt's handler does it, or another thread, or a deadline that has passed."""
+    match how:
+        case "interrupt":
+            task.cancel()
+        case "another thread":
+            loop.call_soon_threadsafe(task.cancel)
+        case "deadline":
+            loop.call_at(loop.time(), task.cancel)
+
+
+@pytest.mark.parametrize("how", ["interrupt", "another thread", "deadline"])
+def test_who_is_cancelled_while_it_books_alone_feels_it_when_that_is_done(
+    ledger: SqliteLedger, how: str
+) -> None:
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupted() -> Hold:
+            cancelled(loop, task, how)
+            return ledger.reserve(wish(), ())
+
+        with pytest.raises(asyncio.CancelledError):
+            await begun(interrupted, ledger.begin)
+        assert [hold.state for hold in ledger.holds()] == ["reserved"]
+
+    asyncio.run(main())
+
+
+def test_who_is_alone_on_its_loop_waits_in_a_thread_for_another_program(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    """Its disk is soon there; how long another program writes, nobody knows."""
+    turned = list[int]()
+
+    async def main() -> Hold:
+        loop = asyncio.get_running_loop()
+        other = apsw.Connection(str(path))
+        other.execute("BEGIN IMMEDIATE")
+
+        def turn() -> None:
+            turned.append(len(turned))
+            other.execute("ROLLBACK")
+
+        loop.call_later(0.05, turn)
+        return await begun(partial(ledger.reserve, wish(), ()), ledger.begin)
+
+    assert asyncio.run(main()).state == "reserved"
+    assert turned == [0]
 
 
 def test_who_is_alone_on_its_loop_gets_an_error_as_it_is(ledger: SqliteLedger) -> None:

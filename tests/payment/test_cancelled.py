@@ -81,6 +81,37 @@ def test_who_is_cancelled_while_the_answer_is_booked_asks_again_with_the_same_pa
     assert (hold.state, hold.delivered_at is not None) == ("settled" if receipts else "signed", True)
 
 
+@pytest.mark.parametrize("receipts", [True, False], ids=["proven", "unproven"])
+def test_who_is_interrupted_alone_while_the_answer_is_booked_asks_again_with_the_same_payment(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, *, receipts: bool
+) -> None:
+    """Alone on its loop it books there, and the interrupt's handler runs between two lines of that."""
+    shop, commits, commit = Shop(receipts=receipts), list[int](), Database.commit
+
+    def interrupted(self: Database, tx: Transaction) -> None:
+        commits.append(threading.get_ident())
+        if len(commits) == 2:  # reserved and left; now the answer
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        commit(self, tx)
+
+    monkeypatch.setattr(Database, "commit", interrupted)
+
+    async def buy() -> httpx.Response:
+        async with httpx.AsyncClient(auth=auth_on(ledger), transport=httpx.MockTransport(shop)) as http:
+            return await http.post(URL, json={"prompt": "rain"})
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(buy())
+    answer = asyncio.run(buy())
+    assert set(commits) == {threading.get_ident()}
+    assert (answer.status_code, answer.content) == (200, b"audio")
+    assert len(shop.shown) == 2 and len(set(shop.shown)) == 1
+    [hold] = ledger.holds()
+    assert (hold.state, hold.delivered_at is not None) == ("settled" if receipts else "signed", True)
+
+
 def test_after_a_delivered_answer_an_equal_request_is_a_new_purchase(ledger: SqliteLedger) -> None:
     shop = Shop(receipts=True)
     with httpx.Client(auth=auth_on(ledger), transport=httpx.MockTransport(shop)) as http:

@@ -586,7 +586,10 @@ class Ledger(Protocol):
     def events(self, *, wallet: str | None = None, subject: str | None = None) -> list[Event]: ...
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Tell every event of this object's own transactions, after it is durable; what is returned ends that."""
+        """Tell every event of this object's own transactions, after it is durable; what is returned ends that.
+
+        Told in the thread that committed, an event loop's own where one task is alone on it: never wait for the loop there.
+        """
 
     def verify(self) -> list[Finding]:
         """Replay the events against I1-I12 and the tables; an empty list is clean."""
