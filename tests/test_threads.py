@@ -145,8 +145,11 @@ def test_a_loop_in_another_thread_is_no_company() -> None:
     gate = threading.Event()
 
     async def elsewhere() -> None:
+        other = asyncio.ensure_future(asyncio.Event().wait())
+        assert not is_alone()
         here.set()
         assert await in_thread(lambda: gate.wait(30))
+        other.cancel()
 
     async def main() -> bool:
         return is_alone()

@@ -1,7 +1,8 @@
 """Threads for the blocking calls of an event loop: one more while all are busy, kept for the next call.
 
 The loop's own executor keeps books about each call, which cost as much as a short call itself. A call is never abandoned:
-a cancelled task feels its cancel when the call is over, and the process ends after it. Knows no flow and no money; it is
+a cancelled task feels its cancel when the call is over, and the process ends after it. A task that is alone on its loop
+needs none for what is short (`is_alone`). Knows no flow and no money; it is
 imported with the first call, because it needs asyncio.
 """
 
