@@ -40,6 +40,7 @@ class Notice:
 
 
 OnNotice = Callable[[Notice], None]
+"""Called in the thread that books, which may be an event loop's own: it must be quick, and never wait for that loop."""
 
 
 def ignore(notice: Notice) -> None:

@@ -2,8 +2,8 @@
 
 The loop's own executor keeps books about each call, which cost as much as a short call itself. A call is never abandoned:
 a cancelled task feels its cancel when the call is over, and the process ends after it. A task that is alone on its loop
-needs none for what is short (`is_alone`). Knows no flow and no money; it is
-imported with the first call, because it needs asyncio.
+needs none to wait for the disk (`is_alone`). Knows no flow and no money; it is imported with the first call, because it
+needs asyncio.
 """
 
 from __future__ import annotations
